@@ -16,7 +16,7 @@ function whoIs(jwt) {
   return role === "user" ? { user_id: sub } : { contact_id: sub };
 }
 
-/** A failure as this server tells of it, and nobody else: see `Problem` in shared/src/contract/http/problem.rs. */
+/** A failure in this server's own form: see `Problem` in shared/src/contract/http/problem.rs. */
 export function problem(status, detail, more = {}) {
   return {
     status, headers: { "Content-Type": "application/problem+json", ...more.headers },

@@ -105,7 +105,7 @@ struct Redis {
     folder: PathBuf,
     port: u16,
     /// What `make-secrets` tells each service, by service and name.
-    told: HashMap<(&'static str, String), String>,
+    settings_of: HashMap<(&'static str, String), String>,
 }
 
 impl Redis {
@@ -119,11 +119,11 @@ impl Redis {
             .env("REDIS_HOST", format!("127.0.0.1:{port}"))
             .status();
         assert!(made.unwrap().success());
-        let mut told = HashMap::new();
+        let mut settings_of = HashMap::new();
         for service in ["api-service", "ws-gateway"] {
             let file = std::fs::read_to_string(folder.join(format!("{service}.env"))).unwrap();
             let settings = file.lines().filter_map(|line| line.split_once('='));
-            told.extend(settings.map(|(name, value)| ((service, name.to_owned()), value.to_owned())));
+            settings_of.extend(settings.map(|(name, value)| ((service, name.to_owned()), value.to_owned())));
         }
         let users = std::fs::read_to_string(folder.join("redis.conf")).unwrap();
         let file = folder.join("with-administrator.conf");
@@ -135,7 +135,7 @@ impl Redis {
             command.args(["--cluster-port", &free().to_string(), "--cluster-announce-ip", "127.0.0.1"]);
         }
         let process = command.current_dir(&folder).stdout(Stdio::null()).spawn().unwrap();
-        let redis = Self { process, folder, port, told };
+        let redis = Self { process, folder, port, settings_of };
         redis.wait_for("PONG", &["PING"]);
         if is_cluster {
             assert_eq!(redis.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "OK");
@@ -158,7 +158,7 @@ impl Redis {
 
     /// As a service.
     fn ask_as(&self, service: &'static str, words: &[&str]) -> String {
-        self.ask_at(&self.told[&(service, "REDIS_URL".to_owned())], words)
+        self.ask_at(&self.settings_of[&(service, "REDIS_URL".to_owned())], words)
     }
 
     fn ask_at(&self, url: &str, words: &[&str]) -> String {
@@ -174,18 +174,18 @@ impl Redis {
 
     /// Settings of the stack, so that each service gets those of `make-secrets`.
     fn env(&self, is_cluster: bool) -> Vec<(String, String)> {
-        let told = |service, name: &str| self.told[&(service, name.to_owned())].clone();
+        let settings_of = |service, name: &str| self.settings_of[&(service, name.to_owned())].clone();
         let url = |service| {
-            let url = told(service, "REDIS_URL");
+            let url = settings_of(service, "REDIS_URL");
             if is_cluster { url.replacen("redis://", "redis-cluster://", 1) } else { url }
         };
         let (api, gateway) = ("api-service", "ws-gateway");
-        assert_eq!(told(gateway, "RELAY_UNSEALED"), "refuse");
+        assert_eq!(settings_of(gateway, "RELAY_UNSEALED"), "refuse");
         let env = [
             ("REDIS_URL", url(api)),
             ("GATEWAY_REDIS_URL", url(gateway)),
-            ("CONTENT_KEYS", told(api, "CONTENT_KEYS")),
-            ("RELAY_KEYS", told(api, "RELAY_KEYS")),
+            ("CONTENT_KEYS", settings_of(api, "CONTENT_KEYS")),
+            ("RELAY_KEYS", settings_of(api, "RELAY_KEYS")),
             ("RELAY_UNSEALED", "refuse".to_owned()),
             ("PRESENCE_LINGER_SECONDS", "1".to_owned()),
             ("RECONCILE_INTERVAL_SECONDS", "1".to_owned()),

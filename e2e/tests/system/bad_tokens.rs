@@ -91,7 +91,7 @@ async fn bad_tokens_get_401_on_every_route() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let body = doctor.message_to(&patient, &e2e::secret_text());
-    for (bad, told) in bad_tokens(&doctor) {
+    for (bad, detail) in bad_tokens(&doctor) {
         let bearer = doctor.with_token(&bad);
         let answers = [
             bearer.send(&body).await,
@@ -103,7 +103,7 @@ async fn bad_tokens_get_401_on_every_route() {
         ];
         for answer in answers {
             let problem = answer.expect_problem(401);
-            assert!(problem["detail"].as_str().unwrap().contains(told), "{told}: {problem}");
+            assert!(problem["detail"].as_str().unwrap().contains(detail), "{detail}: {problem}");
             assert!(!answer.text.contains(&place.env.jwt_secret), "{answer:?}");
             assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer "), "{answer:?}");
         }
@@ -133,10 +133,10 @@ async fn request_without_token_gets_401() {
 #[tokio::test]
 async fn token_is_checked_before_body_and_query() {
     let place = place();
-    let nobody = place.user("doc").with_token("nonsense");
-    let _problem = nobody.send(&json!({"content": 1})).await.expect_problem(401);
-    let _problem = nobody.get("/chat/history?limit=abc").await.expect_problem(401);
-    let _problem = nobody.put("/chat/read", &json!([])).await.expect_problem(401);
+    let stranger = place.user("doc").with_token("nonsense");
+    let _problem = stranger.send(&json!({"content": 1})).await.expect_problem(401);
+    let _problem = stranger.get("/chat/history?limit=abc").await.expect_problem(401);
+    let _problem = stranger.put("/chat/read", &json!([])).await.expect_problem(401);
 }
 
 #[tokio::test]
@@ -174,12 +174,12 @@ async fn token_is_valid_only_in_its_locations() {
 async fn bad_tokens_are_rejected_by_handshake() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    for (bad, told) in bad_tokens(&doctor) {
+    for (bad, detail) in bad_tokens(&doctor) {
         let header = format!("Bearer {bad}");
         let answer =
             crate::bad_handshakes::handshake(&place, &doctor.with(&patient), &[("authorization", &header)]).await;
         let problem = answer.expect_problem(401);
-        assert!(problem["detail"].as_str().unwrap().contains(told), "{told}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{detail}: {problem}");
         let protocols = format!("chat.v1, bearer.{bad}");
         let headers = [("sec-websocket-protocol", protocols.as_str())];
         let _problem =

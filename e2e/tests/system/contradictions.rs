@@ -68,10 +68,10 @@ async fn duplicate_json_key_gets_400() {
 #[tokio::test]
 async fn dev_token_errors_match_other_routes() {
     let place = place();
-    let somebody = place.user("doc");
+    let caller = place.user("doc");
     let location = &place.location;
     let good = json!({"sub": "a", "role": "user", "location_id": location});
-    let _token = post(&somebody, Method::POST, "/dev/token", &good.to_string()).await.expect_status(200);
+    let _token = post(&caller, Method::POST, "/dev/token", &good.to_string()).await.expect_status(200);
     for (body, status) in [
         (json!(["a", "user", location]).to_string(), 422),
         (json!({"sub": "a", "role": "service", "location_id": location}).to_string(), 422),
@@ -79,7 +79,7 @@ async fn dev_token_errors_match_other_routes() {
         ("{".to_owned(), 400),
         (format!("{good}{}", " ".repeat(5_000)), 413),
     ] {
-        let _problem = post(&somebody, Method::POST, "/dev/token", &body).await.expect_problem(status);
+        let _problem = post(&caller, Method::POST, "/dev/token", &body).await.expect_problem(status);
     }
     let _problem =
         place.ask(place.request(Method::POST, "/dev/token").body(good.to_string())).await.expect_problem(415);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{bad_handshakes, issuers, jwks, place, publish_also};
 
 /// The same person with claims that an issuer has signed.
-fn vouched_for(person: &TestUser, issuer: &Issuer) -> TestUser {
+fn signed_by(person: &TestUser, issuer: &Issuer) -> TestUser {
     person.with_token(issuer.sign(&token::claims(&person.id, person.role.as_str(), &[&person.place.location])))
 }
 
@@ -23,7 +23,7 @@ fn everywhere(person: &TestUser) -> Vec<TestUser> {
 async fn tokens_of_each_algorithm_are_accepted() {
     for issuer in issuers() {
         let place = place();
-        let (doctor, patient) = (vouched_for(&place.user("doc"), issuer), vouched_for(&place.contact("pat"), issuer));
+        let (doctor, patient) = (signed_by(&place.user("doc"), issuer), signed_by(&place.contact("pat"), issuer));
         for doctor in everywhere(&doctor) {
             let mut socket = patient.open(&doctor).await;
             let sent = doctor.send_ok(&patient, "signed with a key of the issuer's").await;
@@ -58,8 +58,8 @@ async fn fhir_user_maps_to_one_participant() {
     assert_eq!(socket.expect("message").await["message"], sent);
     let other = place.user("doc").with_token(smart("Patient/doc"));
     let _problem = other.send(&other.message_to(&patient, "not me")).await.expect_problem(403);
-    let nobody = place.user("doc").with_token(smart("Device/doc"));
-    let problem = nobody.send(&nobody.message_to(&patient, "not me")).await.expect_problem(401);
+    let device = place.user("doc").with_token(smart("Device/doc"));
+    let problem = device.send(&device.message_to(&patient, "not me")).await.expect_problem(401);
     assert!(problem["detail"].as_str().unwrap().contains("fhirUser"), "{problem}");
 }
 
@@ -99,7 +99,7 @@ async fn fhir_user_is_revoked_by_either_name() {
 async fn removed_key_ends_its_tokens_and_sockets() {
     let place = place();
     let new = Issuer::new(Algorithm::ES256, &format!("new-{}", uuid::Uuid::now_v7().simple()));
-    let (doctor, patient) = (vouched_for(&place.user("doc"), &new), place.contact("pat"));
+    let (doctor, patient) = (signed_by(&place.user("doc"), &new), place.contact("pat"));
     let _problem = doctor.get(&format!("/chat/history?{}", doctor.with(&patient))).await.expect_problem(401);
     let published = publish_also(&new);
     let mut sockets: Vec<Socket> = Vec::new();
@@ -127,5 +127,5 @@ async fn removed_key_ends_its_tokens_and_sockets() {
     }
     // The others never noticed.
     assert!(jwks().path().exists());
-    vouched_for(&doctor, &issuers()[0]).send_ok(&patient, "with an old key").await;
+    signed_by(&doctor, &issuers()[0]).send_ok(&patient, "with an old key").await;
 }

@@ -93,8 +93,8 @@ async fn migrations_do_not_block_sends() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(migrating.stderr.take().unwrap()).lines();
-    let told = timeout(WAIT_TIMEOUT, lines.next_line()).await.expect("it says what it waits for").unwrap().unwrap();
-    assert!(told.contains("waiting for a lock") && told.contains("audit_log"), "{told}");
+    let output = timeout(WAIT_TIMEOUT, lines.next_line()).await.expect("it says what it waits for").unwrap().unwrap();
+    assert!(output.contains("waiting for a lock") && output.contains("audit_log"), "{output}");
     // It has tried, and tries again; sends go on.
     let before = sent.load(Ordering::Relaxed);
     let going_on = async {
@@ -130,8 +130,8 @@ async fn foreign_rows_do_not_stop_upgrade_and_are_reported() {
     let forged = "insert into audit_log (chain, n, at, outcome, actor, action, mac) values (0, 1, now(), 200, 'user:x', 'send', '')";
     owner.batch_execute(forged).await.unwrap();
     let done = api_service(&env, &url, &["migrate"]).await;
-    let told = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.success() && told.contains("audit_log holds rows that no service has written"), "{told}");
+    let output = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() && output.contains("audit_log holds rows that no service has written"), "{output}");
     let refused = owner.batch_execute(&forged.replace("0, 1", "0, 2")).await.unwrap_err();
     assert_eq!(refused.code().unwrap().code(), "23514", "from now on none can be added");
 }
@@ -187,8 +187,8 @@ async fn migration_cancels_autovacuum() {
     };
     timeout(WAIT_TIMEOUT * 2, begun).await.expect("an autovacuum comes");
     let done = timeout(WAIT_TIMEOUT, api_service(&env, &url, &["migrate"])).await.expect("it waits for no autovacuum");
-    let told = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.success() && told.contains("(autovacuum) holds audit_log"), "{told}");
+    let output = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() && output.contains("(autovacuum) holds audit_log"), "{output}");
     owner.batch_execute("alter system reset autovacuum_naptime").await.unwrap();
     owner.batch_execute("select pg_reload_conf()").await.unwrap();
 }

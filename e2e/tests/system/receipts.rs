@@ -155,7 +155,7 @@ async fn report(kind: &str, receiver: &TestUser, ids: &[&Value], at_micros: i64)
 }
 
 /// The event of some messages, which come in one frame.
-async fn told(socket: &mut Socket, kind: &str, ids: &[&Value]) -> String {
+async fn expect_receipt(socket: &mut Socket, kind: &str, ids: &[&Value]) -> String {
     let event = socket.expect(kind).await;
     let named = event["message_ids"].as_array().unwrap();
     assert!(named.len() == ids.len() && ids.iter().all(|id| named.contains(id)), "{event}");
@@ -175,18 +175,22 @@ async fn receipt_time_is_clamped_when_clock_is_wrong() {
     let time = |message: &Value| message["sent_at"].as_str().unwrap().to_owned();
 
     report("delivered", &patient, &[&first["id"]], soon).await;
-    let delivered = told(&mut at_doctor, "delivered", &[&first["id"]]).await;
+    let delivered = expect_receipt(&mut at_doctor, "delivered", &[&first["id"]]).await;
     let trail = AuditLog::open(&stack().env().database_url).await;
     let is_past = "select $1::text::timestamptz <= clock_timestamp()";
     let past: bool = trail.client.query_one(is_past, &[&delivered]).await.unwrap().get(0);
     assert!(past && delivered > time(&first), "{delivered}");
     report("read", &patient, &[&first["id"]], YEAR_2020).await;
-    assert_eq!(told(&mut at_doctor, "read", &[&first["id"]]).await, delivered, "read no earlier than delivered");
+    assert_eq!(
+        expect_receipt(&mut at_doctor, "read", &[&first["id"]]).await,
+        delivered,
+        "read no earlier than delivered"
+    );
     // One moment for all that it is about, so that it is one event.
     report("delivered", &patient, &[&first["id"], &second["id"], &third["id"]], YEAR_2020).await;
-    assert_eq!(told(&mut at_doctor, "delivered", &[&second["id"], &third["id"]]).await, time(&third));
+    assert_eq!(expect_receipt(&mut at_doctor, "delivered", &[&second["id"], &third["id"]]).await, time(&third));
     report("read", &patient, &[&second["id"], &third["id"]], soon).await;
-    let read = told(&mut at_doctor, "read", &[&second["id"], &third["id"]]).await;
+    let read = expect_receipt(&mut at_doctor, "read", &[&second["id"], &third["id"]]).await;
     let past: bool = trail.client.query_one(is_past, &[&read]).await.unwrap().get(0);
     assert!(past && read > time(&third), "{read}");
     for message in doctor.messages(&patient).await {

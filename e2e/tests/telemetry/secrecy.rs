@@ -24,9 +24,9 @@ pub(crate) async fn handshake(place: &TestLocation, query: &str, token: &str) ->
 }
 
 /// The bodies of rejections.
-struct Told(Vec<String>);
+struct Responses(Vec<String>);
 
-impl Told {
+impl Responses {
     fn keep(&mut self, answer: &HttpResponse) {
         assert!(answer.status >= 400, "{answer:?}");
         self.0.push(format!("{answer:?}"));
@@ -52,7 +52,7 @@ async fn work(doctor: &TestUser, patient: &TestUser, secret: &str) {
 }
 
 /// Requests that fail in every layer, with the secret wherever one can be put.
-async fn fail(doctor: &TestUser, patient: &TestUser, secret: &str, told: &mut Told) {
+async fn fail(doctor: &TestUser, patient: &TestUser, secret: &str, responses: &mut Responses) {
     let place = &doctor.place;
     let expired = place.sign(&token::with(token::claims("doc", "user", &[&place.location]), "exp", json!(1)));
     let forged = token::forged(&doctor.token, &place.service().token);
@@ -64,17 +64,17 @@ async fn fail(doctor: &TestUser, patient: &TestUser, secret: &str, told: &mut To
     for body in
         [unknown, odd, doctor.message_to(patient, &format!("{secret}\u{0}")), patient.message_to(doctor, secret)]
     {
-        told.keep(&doctor.send(&body).await);
+        responses.keep(&doctor.send(&body).await);
     }
-    told.keep(&doctor.send(&doctor.message_to(patient, &secret.repeat(10_000))).await);
+    responses.keep(&doctor.send(&doctor.message_to(patient, &secret.repeat(10_000))).await);
     for bad in [&expired, &forged, &format!("{}.{secret}", doctor.token)] {
-        told.keep(&doctor.with_token(bad).send(&good).await);
-        told.keep(&handshake(place, &doctor.with(patient), bad).await);
+        responses.keep(&doctor.with_token(bad).send(&good).await);
+        responses.keep(&handshake(place, &doctor.with(patient), bad).await);
     }
     let raw =
         |kind: &str, body: String| doctor.request(Method::POST, "/chat/send").header("content-type", kind).body(body);
-    told.keep(&place.ask(raw("application/json", format!("{{\"content\": \"{secret}"))).await);
-    told.keep(&place.ask(raw(&format!("text/{secret}"), good.to_string())).await);
+    responses.keep(&place.ask(raw("application/json", format!("{{\"content\": \"{secret}"))).await);
+    responses.keep(&place.ask(raw(&format!("text/{secret}"), good.to_string())).await);
     let with = doctor.with(patient);
     for path in [
         format!("/chat/history?{with}&limit={secret}"),
@@ -85,10 +85,10 @@ async fn fail(doctor: &TestUser, patient: &TestUser, secret: &str, told: &mut To
         format!("/chat/send/{}", doctor.token),
         format!("/chat/history?{with}&token={}&padding={}", doctor.token, secret.repeat(200)),
     ] {
-        told.keep(&doctor.get(&path).await);
+        responses.keep(&doctor.get(&path).await);
     }
-    told.keep(&place.ask(doctor.request(Method::DELETE, "/chat/send").body(secret.to_owned())).await);
-    told.keep(&doctor.put("/chat/read", &json!({"message_ids": [secret]})).await);
+    responses.keep(&place.ask(doctor.request(Method::DELETE, "/chat/send").body(secret.to_owned())).await);
+    responses.keep(&doctor.put("/chat/read", &json!({"message_ids": [secret]})).await);
     for query in [
         format!("{with}&cursor={secret}"),
         format!("{with}&{secret}={secret}&user_id=again"),
@@ -96,16 +96,16 @@ async fn fail(doctor: &TestUser, patient: &TestUser, secret: &str, told: &mut To
         format!("{with}&padding={}", secret.repeat(200)),
         place.user("other").with(patient),
     ] {
-        told.keep(&handshake(place, &query, &doctor.token).await);
+        responses.keep(&handshake(place, &query, &doctor.token).await);
     }
     // What is no HTTP at all, at the proxy and at both services.
     let gateway = place.env.gateway_ws_urls[0].replace("ws://", "http://");
     for url in [&place.base_url, &place.env.api_urls[0], &gateway] {
-        told.0.push(raw_http::exchange(url, format!("{secret} {} HTTP\r\n\r\n", doctor.token).as_bytes()).await);
+        responses.0.push(raw_http::exchange(url, format!("{secret} {} HTTP\r\n\r\n", doctor.token).as_bytes()).await);
         let head = format!(
             "GET /{secret} HTTP/1.1\r\nHost: {secret}\r\nX-Request-Id: {secret} {secret}\r\nTraceparent: {secret}\r\nUser-Agent: {secret}\r\nX-Forwarded-For: {secret}\r\nConnection: close\r\n\r\n"
         );
-        told.0.push(raw_http::exchange(url, head.as_bytes()).await);
+        responses.0.push(raw_http::exchange(url, head.as_bytes()).await);
     }
 }
 
@@ -152,11 +152,11 @@ async fn content_and_keys_are_only_in_messages() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let secret = secret_text();
-    let mut told = Told(Vec::new());
+    let mut responses = Responses(Vec::new());
     work(&doctor, &patient, &secret).await;
-    fail(&doctor, &patient, &secret, &mut told).await;
+    fail(&doctor, &patient, &secret, &mut responses).await;
     babble(&doctor, &patient, &secret).await;
-    assert!(told.0.len() > 30);
+    assert!(responses.0.len() > 30);
 
     // The last request and the last handshake of all: when their spans have come, all before them have.
     let collector = &watched().collector;
@@ -173,7 +173,7 @@ async fn content_and_keys_are_only_in_messages() {
 
     let metrics = all_metrics(&place).await;
     let secrets = [SECRET_MARK, "eyJ", &place.env.jwt_secret];
-    for (where_, text) in [("metrics", &metrics), ("traces", &traces), ("errors", &told.0.join("\n"))] {
+    for (where_, text) in [("metrics", &metrics), ("traces", &traces), ("errors", &responses.0.join("\n"))] {
         for secret in secrets {
             let found =
                 text.find(secret).map(|at| text[at.saturating_sub(200)..].chars().take(400).collect::<String>());

@@ -128,7 +128,7 @@ fn services_are_verified(redis: &TlsRedis, is_cluster: bool, certificates: &Cert
             let (tell, told) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
                 let said = lines.map_while(Result::ok).find(|line| line.contains(marks));
-                let _nobody_waits = tell.send(said.unwrap_or_default());
+                let _reader_is_gone = tell.send(said.unwrap_or_default());
             });
             let said = told.recv_timeout(WAIT_TIMEOUT).unwrap();
             assert!(said.contains("InvalidCertificate"), "{service} at {host}: {said}");

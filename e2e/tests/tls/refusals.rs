@@ -44,13 +44,13 @@ fn reason_is_told(database: &str, ca: &str, reason: &str) {
     let mut running = Service(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let lines = lines_of(&mut running);
 
-    let told = loop {
+    let line = loop {
         let line = lines.recv_timeout(WAIT_TIMEOUT).expect("the log says why");
         if line.contains("database unreachable") {
             break line;
         }
     };
-    assert!(told.contains("certificate") && told.contains(reason), "{reason}: {told}");
+    assert!(line.contains("certificate") && line.contains(reason), "{reason}: {line}");
 
     let (status, readiness) = tokio::runtime::Runtime::new().unwrap().block_on(async {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -61,16 +61,16 @@ fn reason_is_told(database: &str, ca: &str, reason: &str) {
     assert_eq!((status, &readiness["dependencies"]["postgresql"]), (503, &Value::from("down")));
     assert!(detail.contains("certificate") && detail.contains(reason), "{reason}: {detail}");
     let password = database.split([':', '@']).nth(2).unwrap();
-    assert!(!detail.contains(password) && !told.contains(password), "the reason, and no password");
+    assert!(!detail.contains(password) && !line.contains(password), "the reason, and no password");
 }
 
 fn lines_of(running: &mut Service) -> Receiver<String> {
     let lines = BufReader::new(running.0.stderr.take().unwrap()).lines();
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
-            let _nobody_reads_any_more = tell.send(line);
+            let _reader_is_gone = sender.send(line);
         }
     });
-    told
+    receiver
 }

@@ -184,12 +184,12 @@ async fn rows_outside_chains_are_found_and_not_exported() {
         owner.client.batch_execute(&mark).await.unwrap();
     }
     let output = api_service(&env, &url, &["audit", "export", "--participant", forged]).await;
-    let (exported, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(!output.status.success() && exported.is_empty(), "{exported}{told}");
+    let (exported, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && exported.is_empty(), "{exported}{errors}");
     for place in ["chain 0 row 1", "chain -1 row 1", &format!("chain {} row 7", i64::MAX)] {
-        assert!(told.contains(&format!("{place} stands outside of every chain")), "{told}");
+        assert!(errors.contains(&format!("{place} stands outside of every chain")), "{errors}");
     }
-    assert!(told.contains("4 rows do not verify and were left out"), "{told}");
+    assert!(errors.contains("4 rows do not verify and were left out"), "{errors}");
     let output = api_service(&env, &url, &["audit", "export", "--location", &place.location]).await;
     let exported = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(exported.contains("user:doc") && !exported.contains(forged), "{exported}");

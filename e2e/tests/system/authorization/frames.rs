@@ -74,8 +74,8 @@ async fn foreign_receipts_mark_nothing() {
     for kind in ["delivered", "read"] {
         // One frame, so that what is marked of it tells that all of it has been looked at.
         marks.send(&json!({"type": kind, "message_ids": [world.message["id"], own["id"]]}));
-        let told = hears.expect(kind).await;
-        assert_eq!(told["message_ids"], json!([own["id"]]));
+        let frame = hears.expect(kind).await;
+        assert_eq!(frame["message_ids"], json!([own["id"]]));
     }
     // Nor does a sender mark what it has sent itself.
     let mut patient = world.patient.open(&world.doctor).await;
