@@ -45,11 +45,11 @@ openapi: ## Write openapi.yaml from the code
 types: ## Write the SDK's .d.ts from its JSDoc
 	@. e2e/contract/tools && tools_node && rm -rf clients/javascript/types && "$$node_modules/.bin/tsc" --project clients/javascript
 
-bench: ## Measure, beside the baselines, into docs/PERFORMANCE.md: JOB=relay make bench, or everything in 20 minutes
+bench: ## Measure, beside the baselines, into docs/performance/README.md: JOB=relay make bench, or everything in 20 minutes
 	@scripts/install
 	@bench/baselines/install
 	@cargo build --release -p api-service -p ws-gateway -p stack -p bench -p baselines
-	@exec $(TARGET)/release/bench $(JOB) --report docs/PERFORMANCE.md
+	@exec $(TARGET)/release/bench $(JOB) --report docs/performance/README.md
 
 seed: ## Fill the empty database of DATABASE_URL: MESSAGES=50000000 CONVERSATIONS=1000000 make seed
 	@cargo build --release -p bench --bin seed

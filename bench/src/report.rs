@@ -1,4 +1,4 @@
-//! The tables: printed, and written to docs/PERFORMANCE.md between the markers of their job, so that a job that runs alone
+//! The tables: printed, and written to docs/performance/README.md between the markers of their job, so that a job that runs alone
 //! replaces its own table and no other.
 
 use std::fmt::Write;
