@@ -18,10 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
-use parking_lot::Mutex;
+use quick_cache::sync::Cache;
 use shared::contract::ids::{LocationId, MessageId};
 use shared::contract::participant::{Conversation, Participant};
-use shared::kit::cache::GenerationalCache;
 use shared::kit::crypto::key_ring::{KeyId, KeyRing};
 use shared::kit::crypto::seal::{KEY_BYTES, Key, OVERHEAD_BYTES, SealError};
 use uuid::Uuid;
@@ -85,14 +84,11 @@ pub struct EnvelopeKeys {
     masters: HashMap<KeyId, Key>,
     fingerprints: HashMap<KeyId, String>,
     current: Option<KeyId>,
-    cache: Mutex<KeyCache>,
+    by_id: Cache<DataKeyId, Arc<DataKey>>,
+    /// With the time at which the database last confirmed it.
+    active: Cache<LocationId, (Arc<DataKey>, Instant)>,
     /// Set once a data key has stated that all content is encrypted.
     complete: AtomicBool,
-}
-
-struct KeyCache {
-    by_id: GenerationalCache<DataKeyId, Arc<DataKey>>,
-    active_key: GenerationalCache<LocationId, (Arc<DataKey>, Instant)>,
 }
 
 impl EnvelopeKeys {
@@ -106,10 +102,8 @@ impl EnvelopeKeys {
             masters: masters.collect::<Result<_, EnvelopeError>>()?,
             fingerprints: ring.iter().map(|(id, bytes)| (id.clone(), fingerprint(id, bytes))).collect(),
             current: ring.current().cloned(),
-            cache: Mutex::new(KeyCache {
-                by_id: GenerationalCache::new(CACHE_CAPACITY),
-                active_key: GenerationalCache::new(CACHE_CAPACITY),
-            }),
+            by_id: Cache::new(CACHE_CAPACITY),
+            active: Cache::new(CACHE_CAPACITY),
             complete: AtomicBool::new(false),
         })
     }
@@ -225,30 +219,30 @@ impl EnvelopeKeys {
     /// # Errors
     /// [`EnvelopeError`]
     pub fn unwrap_key(&self, key: &WrappedKey) -> Result<Arc<DataKey>, EnvelopeError> {
-        if let Some(known) = self.cache.lock().by_id.get(&key.id) {
+        if let Some(known) = self.by_id.get(&key.id) {
             return Ok(known);
         }
         let bytes = Zeroizing::new(self.unwrap_bytes(key)?.0);
         let bytes: &[u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| SealError::Cipher)?;
         let opened = Arc::new(DataKey { id: key.id, key: Key::new(bytes)? });
-        self.cache.lock().by_id.insert(key.id, opened.clone());
+        self.by_id.insert(key.id, opened.clone());
         Ok(opened)
     }
 
     /// A data key, if it is cached.
     pub fn cached(&self, id: DataKeyId) -> Option<Arc<DataKey>> {
-        self.cache.lock().by_id.get(&id)
+        self.by_id.get(&id)
     }
 
     /// The data key that seals for a location, if it was confirmed recently.
     pub fn active_key(&self, location: &LocationId) -> Option<Arc<DataKey>> {
-        let (key, since) = self.cache.lock().active_key.get(location)?;
+        let (key, since) = self.active.get(location)?;
         (since.elapsed() < ACTIVE_KEY_TTL).then_some(key)
     }
 
     /// Records which key seals for a location.
     pub fn set_active_key(&self, location: &LocationId, key: Arc<DataKey>) {
-        self.cache.lock().active_key.insert(location.clone(), (key, Instant::now()));
+        self.active.insert(location.clone(), (key, Instant::now()));
     }
 }
 

@@ -54,6 +54,18 @@ fn rewrapped_key_opens_without_old_master() {
 }
 
 #[test]
+fn new_active_key_replaces_old_one() {
+    let (envelope_keys, place) = (envelope_keys(&[("m1", 1)]), location("loc1"));
+    assert!(envelope_keys.active_key(&place).is_none());
+    for _ in 0..2 {
+        let key = envelope_keys.unwrap_key(&envelope_keys.generate(&place).unwrap()).unwrap();
+        envelope_keys.set_active_key(&place, key.clone());
+        assert_eq!(envelope_keys.active_key(&place).map(|active| active.id), Some(key.id));
+        assert!(Arc::ptr_eq(&envelope_keys.cached(key.id).unwrap(), &key), "unwrapped once");
+    }
+}
+
+#[test]
 fn fingerprint_depends_on_name_and_bytes() {
     let of = |list: &[(&str, u8)]| envelope_keys(list).current_fingerprint().map(str::to_owned);
     let one = of(&[("m1", 1)]).unwrap();

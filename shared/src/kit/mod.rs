@@ -5,13 +5,11 @@
 //! - [`net`]: listeners, TLS, file descriptors, health check
 //! - [`rate_limit`]: token buckets per caller
 //! - [`redis`]: connections to Redis, and to every node of a cluster
-//! - [`cache`]: a bounded map that keeps what is in use
 //! - [`json`]: strict JSON
 //! - [`telemetry`]: logs, metrics and traces
 //! - [`shutdown`]: tasks that end together, under one deadline
 //! - [`timestamp`]: times as clients read them
 
-pub mod cache;
 pub mod crypto;
 pub mod env;
 pub mod json;

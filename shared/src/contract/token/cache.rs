@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use parking_lot::Mutex;
+use quick_cache::sync::Cache;
 use time::OffsetDateTime;
 
 use crate::contract::token::{KeySetCache, MAX_TOKEN_BYTES, Principal, TokenError, Verifier};
-use crate::kit::cache::GenerationalCache;
 
 /// Tokens that the cache holds at most. A token that left it is verified again.
 const CACHE_CAPACITY: usize = 40_000;
@@ -19,14 +18,18 @@ type Digest = [u8; 32];
 /// A verifier with a bounded cache.
 pub struct TokenCache {
     verifier: Verifier,
-    principals: Mutex<GenerationalCache<Digest, Arc<Principal>>>,
+    principals: Cache<Digest, Arc<Principal>>,
 }
 
 impl TokenCache {
     /// A cache without tokens.
     #[must_use]
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, principals: Mutex::new(GenerationalCache::new(CACHE_CAPACITY)) }
+        Self::with_capacity(verifier, CACHE_CAPACITY)
+    }
+
+    fn with_capacity(verifier: Verifier, capacity: usize) -> Self {
+        Self { verifier, principals: Cache::new(capacity) }
     }
 
     /// The keys that count.
@@ -57,17 +60,15 @@ impl TokenCache {
         }
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        let known = self.principals.lock().get(&key);
-        if let Some(principal) = known {
-            let still = self.verifier.recheck(&principal, OffsetDateTime::now_utc());
-            if let Err(refused) = still {
-                self.principals.lock().remove(&key);
+        if let Some(principal) = self.principals.get(&key) {
+            if let Err(refused) = self.verifier.recheck(&principal, OffsetDateTime::now_utc()) {
+                self.principals.remove(&key);
                 return Err(refused);
             }
             return Ok(principal);
         }
         let principal = Arc::new(self.verifier.verify(token)?);
-        self.principals.lock().insert(key, principal.clone());
+        self.principals.insert(key, principal.clone());
         Ok(principal)
     }
 }
@@ -103,6 +104,26 @@ mod tests {
         let (tokens, token) = (tokens(&Arc::default()), token(Duration::from_secs(60)));
         let first = tokens.verify(&token).unwrap();
         assert!(Arc::ptr_eq(&first, &tokens.verify(&token).unwrap()));
+    }
+
+    #[test]
+    fn cache_keeps_used_tokens_and_drops_the_rest() {
+        let verifier = Verifier::from_secret(&SECRET.parse().unwrap());
+        let tokens = TokenCache::with_capacity(verifier, 8);
+        let used = token(Duration::from_secs(60));
+        let first = tokens.verify(&used).unwrap();
+        // Each token is another one, by its `jti`.
+        let others: Vec<_> = (0..100).map(|_| token(Duration::from_secs(60))).collect();
+        for other in &others {
+            tokens.verify(other).unwrap();
+            assert!(Arc::ptr_eq(&first, &tokens.verify(&used).unwrap()), "used again and again");
+            assert!(tokens.principals.len() <= 8);
+        }
+        let is_cached = |token: &String| {
+            let digest = digest(&SHA256, token.as_bytes());
+            tokens.principals.contains_key(digest.as_ref())
+        };
+        assert!(is_cached(&others[99]) && !is_cached(&others[50]));
     }
 
     #[test]
