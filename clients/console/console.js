@@ -13,7 +13,7 @@ function showView() {
   const view = location.hash === "#both" ? "both" : "one";
   for (const pane of panes) pane.close();
   main.dataset.view = view;
-  panes = VIEWS[view].map(([name, title, role]) => new Pane(name, title, role, { changed: showUnread, signedIn: introduce }));
+  panes = VIEWS[view].map(([name, title, role]) => new Pane(name, title, role, { onChange: showUnread, onSignedIn: openEachOther }));
   main.replaceChildren(...panes.map(({ element }) => element));
   for (const link of document.querySelectorAll(".views a")) {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
@@ -24,9 +24,9 @@ function showView() {
 }
 
 /** Side by side, each is shown the conversation with the other. */
-function introduce() {
+function openEachOther() {
   if (panes.length !== 2) return;
-  for (const [pane, other] of [panes, [...panes].reverse()]) if (other.me) pane.meet(other.me);
+  for (const [pane, other] of [panes, [...panes].reverse()]) if (other.me) pane.showUnlessOpen(other.me);
 }
 
 function showUnread() {

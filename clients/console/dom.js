@@ -42,7 +42,7 @@ export function icon(name) {
 }
 
 /** Makes `parent` hold exactly these, moving as little as possible. */
-export function arrange(parent, wanted) {
+export function reconcileChildren(parent, wanted) {
   let at = parent.firstChild;
   for (const element of wanted) {
     if (element === at) at = at.nextSibling;

@@ -7,11 +7,11 @@ const short = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 
-export const time = (text) => clock.format(new Date(text));
-export const fullTime = (text) => full.format(new Date(text));
+export const formatTime = (text) => clock.format(new Date(text));
+export const formatFullTime = (text) => full.format(new Date(text));
 
 /** The same for all moments of one day where the reader is. */
-export function dayOf(text) {
+export function dayKey(text) {
   const date = new Date(text);
   return `${date.getFullYear()}-${date.getMonth() + 1}-${date.getDate()}`;
 }
@@ -24,19 +24,19 @@ function daysAgo(text) {
 const capital = (text) => text.charAt(0).toLocaleUpperCase() + text.slice(1);
 
 /** For the separators of a conversation. */
-export function dayName(text) {
+export function formatDay(text) {
   const ago = daysAgo(text);
   return capital(ago === 0 || ago === 1 ? relative.format(-ago, "day") : day.format(new Date(text)));
 }
 
 /** For the rows of the inbox: the time today, else the day. */
-export function when(text) {
+export function relativeTime(text) {
   const ago = daysAgo(text);
-  if (ago === 0) return time(text);
+  if (ago === 0) return formatTime(text);
   if (ago === 1) return capital(relative.format(-1, "day"));
   return ago < 7 ? weekday.format(new Date(text)) : short.format(new Date(text));
 }
 
-export function lastSeen(text) {
-  return daysAgo(text) === 0 ? `Last seen ${time(text)}` : `Last seen ${when(text)}, ${time(text)}`;
+export function formatLastSeen(text) {
+  return daysAgo(text) === 0 ? `Last seen ${formatTime(text)}` : `Last seen ${relativeTime(text)}, ${formatTime(text)}`;
 }

@@ -1,8 +1,8 @@
 // The list of conversations: search, unread badges, and the way to a new one.
 
-import { arrange, h, icon, setText } from "./dom.js";
-import { when } from "./format.js";
-import { avatar, describe, sameAs } from "./people.js";
+import { reconcileChildren, h, icon, setText } from "./dom.js";
+import { relativeTime } from "./format.js";
+import { createAvatar, describeParticipant, isSameParticipant } from "./demo-people.js";
 
 const keyOf = (who) => (who.user_id !== undefined ? `user:${who.user_id}` : `contact:${who.contact_id}`);
 
@@ -10,23 +10,23 @@ export class InboxView {
   #name;
   #chat;
   #inbox;
-  #choose;
+  #onSelect;
   #selected = null;
-  /** By conversation: what its row looks like, and the element. */
+  /** By conversation: the appearance of its row, and the element. */
   #rows = new Map();
-  #off = [];
+  #unsubscribe = [];
 
-  constructor(name, title, chat, inbox, choose) {
+  constructor(name, title, chat, inbox, onSelect) {
     this.#name = name;
     this.#chat = chat;
     this.#inbox = inbox;
-    this.#choose = choose;
+    this.#onSelect = onSelect;
     const id = (part) => ({ id: `${name}-${part}`, dataset: { testid: `${name}-${part}` } });
     this.search = h("input", { type: "search", ...id("search"), placeholder: "Search", autocomplete: "off", spellcheck: "false", oninput: () => this.#render() });
     this.found = h("p", { class: "sr-only", role: "status" });
     this.list = h("ul", { ...id("inbox"), "aria-label": `Conversations of ${title}` });
     this.empty = h("p", { class: "soft empty" });
-    this.more = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => void this.#more() }, "Show more");
+    this.more = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => void this.#loadMore() }, "Show more");
     this.form = this.#newConversation();
     this.element = h("nav", { class: "inbox", "aria-label": `Inbox of ${title}` },
       h("div", { class: "search" }, icon("search"), h("label", { class: "sr-only", for: `${name}-search` }, "Search conversations"), this.search,
@@ -35,12 +35,12 @@ export class InboxView {
           dataset: { testid: `${name}-new-button` }, onclick: () => this.#toggleForm(),
         }, icon("plus"))),
       this.form, this.found, h("div", { class: "rows" }, this.list, this.empty, this.more));
-    this.#off.push(inbox.on("change", () => this.#render()), inbox.on("error", () => this.#render()), chat.on("presence", () => this.#render()));
+    this.#unsubscribe.push(inbox.on("change", () => this.#render()), inbox.on("error", () => this.#render()), chat.on("presence", () => this.#render()));
     this.#render();
   }
 
   close() {
-    for (const off of this.#off) off();
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
   }
 
   select(peer) {
@@ -53,9 +53,9 @@ export class InboxView {
     (this.list.querySelector(`[data-peer="${CSS.escape(keyOf(peer))}"]`) ?? this.search).focus();
   }
 
-  async #more() {
+  async #loadMore() {
     this.more.disabled = true;
-    try { await this.#inbox.more(); } catch { /* it stays, to be pressed again */ }
+    try { await this.#inbox.loadMore(); } catch { /* it stays, to be pressed again */ }
     this.more.disabled = false;
   }
 
@@ -65,7 +65,7 @@ export class InboxView {
     const matches = rows.filter((row) => wanted === "" || this.#textOf(row).includes(wanted));
     const known = new Set(rows.map(({ conversation_id }) => conversation_id));
     for (const id of this.#rows.keys()) if (!known.has(id)) this.#rows.delete(id);
-    arrange(this.list, matches.map((row) => this.#row(row)));
+    reconcileChildren(this.list, matches.map((row) => this.#row(row)));
     this.more.hidden = !hasMore;
     this.empty.hidden = matches.length > 0;
     setText(this.empty, !loaded ? "Loading…" : wanted ? "No conversation matches." : "No conversations yet.");
@@ -73,34 +73,34 @@ export class InboxView {
   }
 
   #textOf(row) {
-    const { name, about } = describe(row.peer, row.location_id);
+    const { name, about } = describeParticipant(row.peer, row.location_id);
     return `${name} ${about} ${row.peer.user_id ?? row.peer.contact_id} ${row.last_message.content}`.toLocaleLowerCase();
   }
 
   #row(row) {
-    const presence = this.#chat.knownPresence(row.peer);
-    const selected = sameAs(row.peer, this.#selected);
-    const look = JSON.stringify([row.last_message.id, row.unread_count, selected, presence?.online, when(row.last_activity_at)]);
+    const presence = this.#chat.cachedPresence(row.peer);
+    const selected = isSameParticipant(row.peer, this.#selected);
+    const appearance = JSON.stringify([row.last_message.id, row.unread_count, selected, presence?.online, relativeTime(row.last_activity_at)]);
     const old = this.#rows.get(row.conversation_id);
-    if (old?.look === look) return old.element;
-    const { name, about } = describe(row.peer, row.location_id);
+    if (old?.appearance === appearance) return old.element;
+    const { name, about } = describeParticipant(row.peer, row.location_id);
     const button = h("button", {
       type: "button", class: "row", dataset: { peer: keyOf(row.peer), testid: `${this.#name}-row`, unread: row.unread_count },
-      "aria-current": selected && "true", onclick: () => this.#choose(row.peer),
+      "aria-current": selected && "true", onclick: () => this.#onSelect(row.peer),
     },
-    h("span", { class: "disc" }, avatar(row.peer, row.location_id), presence?.online && h("span", { class: "online" }, h("span", { class: "sr-only" }, "online"))),
+    h("span", { class: "disc" }, createAvatar(row.peer, row.location_id), presence?.online && h("span", { class: "online" }, h("span", { class: "sr-only" }, "online"))),
     h("span", { class: "names" },
-      h("span", { class: "line" }, h("strong", {}, name), h("time", { datetime: row.last_activity_at, class: "soft" }, when(row.last_activity_at))),
+      h("span", { class: "line" }, h("strong", {}, name), h("time", { datetime: row.last_activity_at, class: "soft" }, relativeTime(row.last_activity_at))),
       h("span", { class: "line" },
         h("span", { class: "preview soft" }, h("span", { class: "sr-only" }, `${about}. `), row.mine && "You: ", row.last_message.content),
         row.unread_count > 0 && h("span", { class: "badge" }, row.unread_count > 99 ? "99+" : String(row.unread_count), h("span", { class: "sr-only" }, " unread")))));
     if (!old) {
       const element = h("li", {}, button);
-      this.#rows.set(row.conversation_id, { look, element });
+      this.#rows.set(row.conversation_id, { appearance, element });
       return element;
     }
     const focused = old.element.contains(document.activeElement);
-    old.look = look;
+    old.appearance = appearance;
     old.element.replaceChildren(button);
     if (focused) button.focus();
     return old.element;
@@ -125,11 +125,11 @@ export class InboxView {
         event.preventDefault();
         const peer = { [kind.value]: who.value.trim() };
         if (!/^[A-Za-z0-9._~-]{1,64}$/.test(who.value.trim())) return setText(problem, "An identifier has letters, digits and . _ ~ - only.");
-        if (sameAs(peer, this.#chat.me)) return setText(problem, "That is you.");
+        if (isSameParticipant(peer, this.#chat.me)) return setText(problem, "That is you.");
         setText(problem, "");
         who.value = "";
         this.#toggleForm();
-        this.#choose(peer);
+        this.#onSelect(peer);
       },
     },
     h("label", { for: `${this.#name}-new-kind` }, "With"), h("label", { for: `${this.#name}-new-id` }, "Identifier"),

@@ -1,7 +1,7 @@
 // One message on the screen. Made once, then changed where the message has changed.
 
 import { h, icon, setText } from "./dom.js";
-import { fullTime, time } from "./format.js";
+import { formatFullTime, formatTime } from "./format.js";
 
 const TICKS = {
   sending: ["clock", "Waiting to be sent"], failed: ["alert", "Not sent"], sent: ["check", "Sent"], delivered: ["checks", "Delivered"], read: ["checks", "Read"],
@@ -41,8 +41,8 @@ export class MessageView {
     element.dataset.state = message.status;
     if (message.seq !== null) element.dataset.seq = message.seq;
     this.#time.dateTime = message.sent_at;
-    this.#time.title = fullTime(message.sent_at);
-    setText(this.#time, time(message.sent_at));
+    this.#time.title = formatFullTime(message.sent_at);
+    setText(this.#time, formatTime(message.sent_at));
     if (this.#tick) {
       const [picture, meaning] = TICKS[message.status];
       if (this.#tick.getAttribute("aria-label") !== meaning) {
@@ -55,8 +55,8 @@ export class MessageView {
   }
 
   /** Whether it follows one of the same author closely. */
-  join(joined) {
-    this.element.classList.toggle("joined", joined);
+  setGrouped(isGrouped) {
+    this.element.classList.toggle("joined", isGrouped);
   }
 
   #showProblem(message) {

@@ -3,9 +3,9 @@
 import { connect, readToken } from "/sdk/index.js";
 
 import { h } from "./dom.js";
-import { PersonView } from "./person.js";
-import { demoToken, load, save } from "./session.js";
-import { signInCard } from "./signin.js";
+import { PersonView } from "./person-view.js";
+import { fetchDemoToken, loadSession, saveSession } from "./session.js";
+import { createSignInCard } from "./sign-in.js";
 
 export class Pane {
   #name;
@@ -19,7 +19,7 @@ export class Pane {
    * @param {string} name
    * @param {string} title
    * @param {"user" | "contact" | null} role
-   * @param {{ changed: () => void, signedIn: () => void }} owner
+   * @param {{ onChange: () => void, onSignedIn: () => void }} owner
    */
   constructor(name, title, role, owner) {
     this.#name = name;
@@ -44,19 +44,19 @@ export class Pane {
 
   /** Signs in with what this tab remembers. */
   async resume() {
-    const session = load(this.#name);
+    const session = loadSession(this.#name);
     if (!session?.token) return;
     try {
-      await this.#enter(session);
+      await this.#signIn(session);
     } catch (error) {
-      save(this.#name, null);
+      saveSession(this.#name, null);
       this.element.querySelector(".problem").textContent = error.message;
     }
   }
 
   /** Opens the conversation with somebody, unless another one is open. */
-  meet(peer) {
-    this.#view?.meet(peer);
+  showUnlessOpen(peer) {
+    this.#view?.showUnlessOpen(peer);
   }
 
   close() {
@@ -65,35 +65,35 @@ export class Pane {
   }
 
   #showSignIn(problem = "") {
-    const card = signInCard(this.#name, this.#title, this.#role, (session) => this.#enter(session));
+    const card = createSignInCard(this.#name, this.#title, this.#role, (session) => this.#signIn(session));
     if (problem) card.querySelector(".problem").textContent = problem;
     this.element.setAttribute("aria-label", this.#title);
     this.element.replaceChildren(card);
   }
 
-  async #enter({ token, demo, peer = null }) {
+  async #signIn({ token, demo, peer = null }) {
     const claims = readToken(token);
     if (!claims.me) throw new Error("This token does not belong to a person: `role` must be user or contact.");
     if (this.#role && claims.me[`${this.#role}_id`] === undefined) throw new Error(`This is the token of a ${claims.role === "user" ? "staff member" : "patient"}; the other pane is theirs.`);
     if (claims.locations.length === 0) throw new Error("This token is for no location.");
     const session = { token, demo, peer };
-    const remember = (change) => { Object.assign(session, change); if (!this.#closed) save(this.#name, session); };
+    const remember = (change) => { Object.assign(session, change); if (!this.#closed) saveSession(this.#name, session); };
     const chat = await connect({
       location_id: claims.locations[0],
       token: async (reason) => {
-        if (reason !== "first" && demo) remember({ token: await demoToken(demo) });
+        if (reason !== "first" && demo) remember({ token: await fetchDemoToken(demo) });
         return session.token; // of a pasted one there is no other: the screen asks for it
       },
     });
     if (this.#closed) return chat.close();
     remember({});
     this.#view = new PersonView(this.#name, chat, {
-      changed: this.#owner.changed, remember,
-      leave: (problem) => { save(this.#name, null); this.#view.close(); this.#view = null; this.#showSignIn(problem); this.#owner.changed(); },
+      onChange: this.#owner.onChange, remember,
+      leave: (problem) => { saveSession(this.#name, null); this.#view.close(); this.#view = null; this.#showSignIn(problem); this.#owner.onChange(); },
     });
     this.element.setAttribute("aria-label", `${this.#title === "Sign in" ? "Signed in" : this.#title}: ${this.#view.title}`);
     this.element.replaceChildren(this.#view.element);
     if (peer) this.#view.show(peer);
-    this.#owner.signedIn();
+    this.#owner.onSignedIn();
   }
 }

@@ -1,16 +1,16 @@
 // Who is signed in here. Kept in `sessionStorage`: it lives through a reload, and ends with the tab; other tabs and the
 // disk never see it. A token in `localStorage` would outlive whoever sat at this computer; one in a URL would be in histories.
 
-import { DEMO_LOCATION } from "./people.js";
+import { DEMO_LOCATION } from "./demo-people.js";
 
 const key = (name) => `chat-session-${name}`;
 
 /** `{ token, demo, peer }`, or null. */
-export function load(name) {
+export function loadSession(name) {
   try { return JSON.parse(sessionStorage.getItem(key(name))); } catch { return null; }
 }
 
-export function save(name, session) {
+export function saveSession(name, session) {
   try {
     if (session) sessionStorage.setItem(key(name), JSON.stringify(session));
     else sessionStorage.removeItem(key(name));
@@ -18,7 +18,7 @@ export function save(name, session) {
 }
 
 /** A token for somebody of the demonstration. Development mode only: elsewhere there is no such thing. */
-export async function demoToken(person) {
+export async function fetchDemoToken(person) {
   const [sub, role] = person.user_id !== undefined ? [person.user_id, "user"] : [person.contact_id, "contact"];
   const answer = await fetch("/dev/token", {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ sub, role, location_id: DEMO_LOCATION }),
@@ -29,7 +29,7 @@ export async function demoToken(person) {
 }
 
 /** What was pasted, as a token; null when it is none. */
-export function tokenOf(text) {
+export function extractToken(text) {
   const token = text.trim().replace(/^bearer\s+/i, "");
   return /^[\w-]+\.[\w-]+\.[\w-]+$/.test(token) ? token : null;
 }

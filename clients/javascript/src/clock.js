@@ -3,14 +3,14 @@
 
 /** @typedef {import("./types.js").Clock & { elapsed: () => number }} FullClock */
 
-const LONGEST_MS = 2_147_483_647; // a longer timeout would overflow and end at once
+const MAX_TIMEOUT_MS = 2_147_483_647; // a longer timeout would overflow and end at once
 
 /** @type {FullClock} */
 export const systemClock = {
   now: () => Date.now(),
   elapsed: () => performance.now(),
   after: (ms, run) => {
-    const timer = setTimeout(run, Math.min(ms, LONGEST_MS));
+    const timer = setTimeout(run, Math.min(ms, MAX_TIMEOUT_MS));
     return () => clearTimeout(timer);
   },
 };
@@ -26,10 +26,10 @@ export function completeClock(clock) {
 }
 
 /** A wait that can be cut short. */
-export class Pause {
+export class CancellableDelay {
   #clock;
   /** @type {(() => void) | null} */
-  #end = null;
+  #finish = null;
 
   /** @param {import("./types.js").Clock} clock */
   constructor(clock) {
@@ -41,15 +41,15 @@ export class Pause {
    * @returns {Promise<void>}
    */
   wait(ms) {
-    this.end();
+    this.cancel();
     return new Promise((resolve) => {
-      const cancel = this.#clock.after(ms, () => this.end());
-      this.#end = () => { cancel(); this.#end = null; resolve(); };
+      const cancel = this.#clock.after(ms, () => this.cancel());
+      this.#finish = () => { cancel(); this.#finish = null; resolve(); };
     });
   }
 
   /** The wait, if there is one, is over. */
-  end() {
-    this.#end?.();
+  cancel() {
+    this.#finish?.();
   }
 }

@@ -1,20 +1,20 @@
 // One conversation: its messages in order, what is sent into it, and who types. It joins what the socket tells, what the
 // history holds and what waits to be sent, in such a way that nothing is lost, doubled or out of order.
 
-import { Announcer } from "./announcer.js";
-import { isHistory, isMessage } from "./answer.js";
-import { contentProblem, wellFormed } from "./content.js";
+import { OrderedNotifier } from "./ordered-notifier.js";
+import { isHistory, isMessage } from "./response.js";
+import { findContentProblem, toWellFormed } from "./content.js";
 import { ChatError } from "./errors.js";
-import { Emitter } from "./events.js";
+import { Emitter } from "./emitter.js";
 import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
-import { conversationQuery, ends, keyOf } from "./participant.js";
-import { Receipts } from "./receipts.js";
-import { reportOf } from "./reloader.js";
-import { Retrying } from "./retrying.js";
-import { LiveSocket } from "./socket.js";
+import { conversationQuery, endpointFields, keyOf } from "./participant.js";
+import { ReceiptSender } from "./receipt-sender.js";
+import { reportLoads } from "./refetcher.js";
+import { RetryList } from "./retry-list.js";
+import { ReconnectingSocket } from "./reconnecting-socket.js";
 import { Timeline } from "./timeline.js";
-import { Typing } from "./typing.js";
+import { TypingState } from "./typing-state.js";
 import { uuidv7 } from "./uuid.js";
 
 /** @typedef {import("./types.js").Message} Message */
@@ -42,18 +42,18 @@ export class Conversation extends Emitter {
   #outbox;
   #receipts;
   #history;
-  #announcer;
+  #notifier;
   #typing;
   #presence;
   #retrying;
-  #uses = 1; // calls of `Chat.conversation` without their `close`
+  #useCount = 1; // calls of `Chat.conversation` without their `close`
   #closed = false;
-  #changing = false;
+  #changeScheduled = false;
   /** @type {import("./types.js").State} */
-  #toldState = "closed";
+  #lastState = "closed";
 
   /**
-   * @param {import("./client.js").Context} context
+   * @param {import("./chat.js").Context} context
    * @param {import("./types.js").Participant} peer
    */
   constructor(context, peer) {
@@ -63,51 +63,51 @@ export class Conversation extends Emitter {
     this.#context = context;
     this.#query = conversationQuery(context.location_id, context.me, peer);
     this.#timeline = new Timeline(context.me);
-    this.#retrying = new Retrying(() => { this.#changed(); context.retryingChanged(); }, context.recovered);
+    this.#retrying = new RetryList(() => { this.#scheduleChange(); context.onRetryingChange(); }, context.onRecovered);
     const failed = (/** @type {Work} */ work, /** @type {ChatError} */ error) => {
-      this.#retrying.failed(work, error);
-      context.trouble(work, error);
+      this.#retrying.add(work, error);
+      context.warn(work, error);
     };
-    const over = (/** @type {Work} */ work) => this.#retrying.over(work);
+    const done = (/** @type {Work} */ work) => this.#retrying.remove(work);
     this.#outbox = new Outbox({
       post: (body) => context.http.post("/chat/send", body, isMessage),
-      sent: (message) => {
+      onSent: (message) => {
         const shown = this.#merge(message).message;
-        this.#history.checkMissing();
+        this.#history.checkForGap();
         return shown;
       },
-      failed: (entry, error) => { this.#timeline.fail(entry.client_message_id, error); this.#changed(); },
-      waiting: (error) => failed("send", error),
-      moving: () => over("send"),
+      onFailed: (entry, error) => { this.#timeline.setSendError(entry.client_message_id, error); this.#scheduleChange(); },
+      onWaiting: (error) => failed("send", error),
+      onIdle: () => done("send"),
     }, context);
-    this.#receipts = new Receipts(context, {
-      marked: (marked) => {
+    this.#receipts = new ReceiptSender(context, {
+      onMarked: (marked) => {
         for (const { id, delivered_at, read_at } of marked) {
-          this.#receipt([id], { ...(delivered_at ? { delivered_at } : {}), ...(read_at ? { read_at } : {}) });
+          this.#applyReceipt([id], { ...(delivered_at ? { delivered_at } : {}), ...(read_at ? { read_at } : {}) });
         }
       },
-      waiting: (error) => failed("receipts", error),
-      over: () => over("receipts"),
+      onWaiting: (error) => failed("receipts", error),
+      onDone: () => done("receipts"),
     });
     this.#history = new History(context, this.#query, this.#timeline, {
-      take: (messages, isOld) => this.#take(messages, isOld),
-      changed: () => this.#changed(),
-      rested: () => this.#announcer.flush(),
-      ...reportOf("history", { failed, over, refused: (error) => this.emit("error", error), changed: () => this.#showState() }),
+      mergePage: (messages, isOld) => this.#mergePage(messages, isOld),
+      onChange: () => this.#scheduleChange(),
+      onIdle: () => this.#notifier.flush(),
+      ...reportLoads("history", { onFailed: failed, onDone: done, onRefused: (error) => this.emit("error", error), onChange: () => this.#updateState() }),
     });
-    this.#presence = context.presence.watch(peer, { failed: (error) => failed("presence", error), worked: () => over("presence") });
-    this.#announcer = new Announcer(context.clock, () => this.#history.awaited, (message) => this.emit("message", message));
-    this.#typing = new Typing(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#changed());
-    this.#socket = new LiveSocket(context, {
+    this.#presence = context.presence.watch(peer, { onFailed: (error) => failed("presence", error), onRecovered: () => done("presence") });
+    this.#notifier = new OrderedNotifier(context.clock, () => this.#history.firstMissingSeq, (message) => this.emit("message", message));
+    this.#typing = new TypingState(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#scheduleChange());
+    this.#socket = new ReconnectingSocket(context, {
       query: () => this.#query,
       probe: () => context.http.get("/chat/history", { ...this.#query, limit: 1 }, isHistory),
-      frame: (frame) => this.#frame(frame),
-      changed: () => this.#showState(),
-      failed, over,
+      onFrame: (frame) => this.#handleFrame(frame),
+      onChange: () => this.#updateState(),
+      onFailed: failed, onDone: done,
     });
     this.#presence.open();
     this.#socket.open();
-    this.#history.reload(); // not behind the socket: what is there already can be shown at once
+    this.#history.refetch(); // not behind the socket: what is there already can be shown at once
   }
 
   /** What to show: by `seq`, then what is on its way. The same array until something changes. @returns {readonly Message[]} */
@@ -120,7 +120,7 @@ export class Conversation extends Emitter {
     return this.#history.loaded;
   }
 
-  /** Whether there are older ones, for `history()` to load. */
+  /** Whether there are older ones, for `loadOlder()` to load. */
   get hasMore() {
     return this.#history.hasMore;
   }
@@ -148,7 +148,7 @@ export class Conversation extends Emitter {
 
   /** The other side's presence; null when the server does not tell. */
   get presence() {
-    return this.#context.presence.of(this.peer);
+    return this.#context.presence.get(this.peer);
   }
 
   /** Messages that the server does not have yet. */
@@ -163,15 +163,15 @@ export class Conversation extends Emitter {
    */
   send(text) {
     const { clock } = this.#context;
-    const content = wellFormed(text);
-    const problem = contentProblem(content);
-    if (problem) return refuse(new ChatError(problem, { status: 422 }));
-    if (this.#closed) return refuse(new ChatError("the conversation was closed", { code: "closed" }));
-    if (this.#outbox.full) return refuse(new ChatError("too many messages wait to be sent", { code: "outbox_full" }));
+    const content = toWellFormed(text);
+    const problem = findContentProblem(content);
+    if (problem) return rejected(new ChatError(problem, { status: 422 }));
+    if (this.#closed) return rejected(new ChatError("the conversation was closed", { code: "closed" }));
+    if (this.#outbox.isFull) return rejected(new ChatError("too many messages wait to be sent", { code: "outbox_full" }));
     const client_message_id = uuidv7(clock.now());
-    this.#timeline.add(client_message_id, content, new Date(clock.now()).toISOString());
-    this.#typing.sent();
-    this.#changed();
+    this.#timeline.addPending(client_message_id, content, new Date(clock.now()).toISOString());
+    this.#typing.resetThrottle();
+    this.#scheduleChange();
     return this.#post(client_message_id, content);
   }
 
@@ -182,9 +182,9 @@ export class Conversation extends Emitter {
    */
   retry(message) {
     const failed = this.messages.find((one) => one.key === message.key && one.status === "failed");
-    if (!failed?.client_message_id) return refuse(new ChatError("there is no such failed message", { code: "closed" }));
-    this.#timeline.fail(failed.client_message_id, null);
-    this.#changed();
+    if (!failed?.client_message_id) return rejected(new ChatError("there is no such failed message", { code: "closed" }));
+    this.#timeline.setSendError(failed.client_message_id, null);
+    this.#scheduleChange();
     return this.#post(failed.client_message_id, failed.content);
   }
 
@@ -198,7 +198,7 @@ export class Conversation extends Emitter {
     if (!found?.client_message_id) return false;
     if (found.status === "sending" && !this.#outbox.discard(found.client_message_id)) return false;
     this.#timeline.remove(found.client_message_id);
-    this.#changed();
+    this.#scheduleChange();
     return true;
   }
 
@@ -206,8 +206,8 @@ export class Conversation extends Emitter {
    * Loads the page before the oldest message in `messages`, and adds it there.
    * @returns {Promise<boolean>} Whether it can add more: there are still older ones, and room for them.
    */
-  history() {
-    return this.#history.older();
+  loadOlder() {
+    return this.#history.loadOlder();
   }
 
   /**
@@ -224,7 +224,7 @@ export class Conversation extends Emitter {
 
   /** Tells the other side that somebody types here. Call it on every keystroke; it is passed on now and then. */
   typing() {
-    if (this.#context.role !== "service") this.#typing.here();
+    if (this.#context.role !== "service") this.#typing.notifyPeer();
   }
 
   /**
@@ -232,66 +232,66 @@ export class Conversation extends Emitter {
    * still sent.
    */
   close() {
-    if (this.#closed || --this.#uses > 0) return;
-    this.#end();
+    if (this.#closed || --this.#useCount > 0) return;
+    this.#closeParts();
   }
 
   /** For `Chat`: somebody else uses it as well; or it is back from `close()`, before the last message was sent. @internal */
   reopen() {
-    this.#uses++;
+    this.#useCount++;
     if (!this.#closed) return;
     this.#closed = false;
-    this.#uses = 1;
+    this.#useCount = 1;
     this.#presence.open();
     this.#socket.open();
     this.#receipts.reopen();
-    this.#history.reload();
+    this.#history.refetch();
   }
 
   /** For `Chat`: ends everything. @internal */
-  abandon() {
-    if (!this.#closed) this.#end();
+  destroy() {
+    if (!this.#closed) this.#closeParts();
     this.#outbox.close();
   }
 
   /** For `Chat`: the network or a token is back. @internal */
-  hurry() {
-    this.#outbox.hurry();
-    this.#receipts.hurry();
-    this.#history.hurry();
-    this.#socket.hurry();
+  retryNow() {
+    this.#outbox.retryNow();
+    this.#receipts.retryNow();
+    this.#history.retryNow();
+    this.#socket.retryNow();
   }
 
   /** For `Chat`: other work has succeeded. @internal @param {boolean} hadFailed */
-  nudge(hadFailed) {
-    this.#outbox.nudge(hadFailed);
-    this.#receipts.nudge(hadFailed);
-    this.#history.nudge(hadFailed);
-    this.#presence.nudge(hadFailed);
-    this.#socket.nudge(hadFailed);
+  shortenWait(hadFailed) {
+    this.#outbox.shortenWait(hadFailed);
+    this.#receipts.shortenWait(hadFailed);
+    this.#history.shortenWait(hadFailed);
+    this.#presence.shortenWait(hadFailed);
+    this.#socket.shortenWait(hadFailed);
   }
 
   /** For `Chat`: a fresh token. @internal @param {string} token */
-  offer(token) {
-    this.#socket.offer(token);
+  updateToken(token) {
+    this.#socket.updateToken(token);
   }
 
   /** For `Chat`: presence has changed. @internal @param {import("./types.js").Participant} who */
-  presenceChanged(who) {
-    if (keyOf(who) === keyOf(this.peer)) this.#changed();
+  onPresenceChange(who) {
+    if (keyOf(who) === keyOf(this.peer)) this.#scheduleChange();
   }
 
   /** @param {string} id @param {string} content @returns {Promise<Message>} */
   #post(id, content) {
     const { me, location_id } = this.#context;
-    const body = { location_id, content, client_message_id: id, ...ends(me, this.peer) };
+    const body = { location_id, content, client_message_id: id, ...endpointFields(me, this.peer) };
     /** @type {Promise<Message>} */
     const sent = new Promise((resolve, reject) => this.#outbox.add({
       client_message_id: id, body,
       settle: (outcome) => {
         if (outcome instanceof ChatError) reject(outcome);
         else resolve(outcome);
-        if (this.#closed && this.#outbox.size === 0) this.#context.forget(this);
+        if (this.#closed && this.#outbox.size === 0) this.#context.removeConversation(this);
       },
     }));
     sent.catch(() => {}); // told by the message's status as well
@@ -299,58 +299,58 @@ export class Conversation extends Emitter {
   }
 
   /** @param {any} frame */
-  #frame(frame) {
+  #handleFrame(frame) {
     switch (frame.type) {
       case "ready":
         // Resumed: what was missed follows. Else it may be anything, and what was loaded before may miss a moment.
-        if (frame.resumed !== true) this.#history.reloadAtOnce(); // the server is there again
-        this.#presence.ask();
+        if (frame.resumed !== true) this.#history.refetchNow(); // the server is there again
+        this.#presence.refetch();
         break;
       case "message": {
         const { message, isNew } = this.#merge(frame.message);
-        if (isNew && !message.mine) this.#typing.stopped();
-        if (isNew) this.#history.checkMissing();
-        if (frame.message.seq === 1) this.#presence.ask(); // acquainted from now on
+        if (isNew && !message.mine) this.#typing.stopPeerTyping();
+        if (isNew) this.#history.checkForGap();
+        if (frame.message.seq === 1) this.#presence.refetch(); // acquainted from now on
         break;
       }
-      case "delivered": this.#receipt(frame.message_ids, { delivered_at: frame.delivered_at }); break;
-      case "read": this.#receipt(frame.message_ids, { read_at: frame.read_at }); break;
-      case "resync": this.#history.reload(); break;
+      case "delivered": this.#applyReceipt(frame.message_ids, { delivered_at: frame.delivered_at }); break;
+      case "read": this.#applyReceipt(frame.message_ids, { read_at: frame.read_at }); break;
+      case "resync": this.#history.refetch(); break;
       case "typing": // not of another of one's own windows
-        if (frame.user_id === this.peer.user_id && frame.contact_id === this.peer.contact_id) this.#typing.there();
+        if (frame.user_id === this.peer.user_id && frame.contact_id === this.peer.contact_id) this.#typing.startPeerTyping();
         break;
-      case "presence": this.#context.presence.heard(frame); break;
-      case "recovered": this.#presence.ask(); break; // nothing was told meanwhile
+      case "presence": this.#context.presence.applyFrame(frame); break;
+      case "recovered": this.#presence.refetch(); break; // nothing was told meanwhile
       case "error": this.emit("error", new ChatError(frame.detail, { title: frame.code, code: "frame" })); break;
     }
   }
 
   /** The socket's state has changed, or whether the history could be loaded. */
-  #showState() {
+  #updateState() {
     const { state } = this;
-    const { isCut } = this.#socket;
-    const mayAsk = state !== "refused";
-    this.#history.poll(isCut && mayAsk);
-    this.#presence.told(!isCut, mayAsk);
-    if (isCut) this.#typing.stopped();
-    if (state !== this.#toldState) {
-      this.#toldState = state;
+    const { isInterrupted } = this.#socket;
+    const mayRequest = state !== "refused";
+    this.#history.setPolling(isInterrupted && mayRequest);
+    this.#presence.setFramesAvailable(!isInterrupted, mayRequest);
+    if (isInterrupted) this.#typing.stopPeerTyping();
+    if (state !== this.#lastState) {
+      this.#lastState = state;
       this.emit("state", state);
     }
-    this.#changed();
+    this.#scheduleChange();
   }
 
-  #end() {
+  #closeParts() {
     this.#closed = true;
-    this.#uses = 0;
+    this.#useCount = 0;
     this.#socket.close();
     this.#history.close();
     this.#presence.close();
-    this.#announcer.flush();
+    this.#notifier.flush();
     this.#receipts.close();
-    this.#typing.stopped();
-    for (const work of /** @type {Work[]} */ (["history", "presence", "token"])) this.#retrying.over(work);
-    if (this.#outbox.size === 0) this.#context.forget(this);
+    this.#typing.stopPeerTyping();
+    for (const work of /** @type {Work[]} */ (["history", "presence", "token"])) this.#retrying.remove(work);
+    if (this.#outbox.size === 0) this.#context.removeConversation(this);
   }
 
   /**
@@ -362,19 +362,19 @@ export class Conversation extends Emitter {
     if (merged.confirms) this.#outbox.confirm(merged.message);
     if (merged.isNew || merged.confirms) {
       if (this.#timeline.trim(this.#context.maxMessages)) this.#history.hasMore = true;
-      if (!isOld && merged.isNew && !merged.confirms) this.#announcer.add(merged.message);
+      if (!isOld && merged.isNew && !merged.confirms) this.#notifier.add(merged.message);
     }
-    this.#changed();
+    this.#scheduleChange();
     return merged;
   }
 
   /** @param {string[]} ids @param {{ delivered_at?: string, read_at?: string }} times */
-  #receipt(ids, times) {
-    if (this.#timeline.receipt(ids, times).length > 0) this.#changed();
+  #applyReceipt(ids, times) {
+    if (this.#timeline.applyReceipt(ids, times).length > 0) this.#scheduleChange();
   }
 
   /** @param {ServerMessage[]} messages @param {boolean} isOld */
-  #take(messages, isOld) {
+  #mergePage(messages, isOld) {
     const arrived = [];
     for (const message of messages) {
       const { message: merged } = this.#merge(message, isOld);
@@ -384,16 +384,16 @@ export class Conversation extends Emitter {
     if (arrived.length > 0 && this.#context.role !== "service") void this.#receipts.mark("delivered", arrived).catch(() => {});
   }
 
-  #changed() {
-    if (this.#changing) return;
-    this.#changing = true;
-    queueMicrotask(() => { this.#changing = false; this.emit("change", undefined); });
+  #scheduleChange() {
+    if (this.#changeScheduled) return;
+    this.#changeScheduled = true;
+    queueMicrotask(() => { this.#changeScheduled = false; this.emit("change", undefined); });
   }
 }
 
 /** @param {ChatError} error @returns {Promise<never>} */
-function refuse(error) {
-  const refused = Promise.reject(error);
-  refused.catch(() => {});
-  return refused;
+function rejected(error) {
+  const promise = Promise.reject(error);
+  promise.catch(() => {});
+  return promise;
 }

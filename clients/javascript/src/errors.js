@@ -3,7 +3,7 @@
 
 /** @typedef {{ pointer: string, detail: string }} InputError */
 
-const AGAIN = [408, 425, 429];
+const RETRYABLE_STATUSES = [408, 425, 429];
 
 export class ChatError extends Error {
   /**
@@ -38,7 +38,7 @@ export class ChatError extends Error {
   /** Whether the same question may have another answer later. */
   get retryable() {
     if (this.isForeign) return true;
-    return this.status === 0 ? ["network", "timeout", "token"].includes(this.code) : AGAIN.includes(this.status) || this.status >= 500;
+    return this.status === 0 ? ["network", "timeout", "token"].includes(this.code) : RETRYABLE_STATUSES.includes(this.status) || this.status >= 500;
   }
 
   /** Whether the chat server itself refused the token. */
@@ -52,7 +52,7 @@ export class ChatError extends Error {
  * @param {unknown} thrown
  * @param {string} code
  */
-export function asChatError(thrown, code) {
+export function toChatError(thrown, code) {
   if (thrown instanceof ChatError) return thrown;
   return new ChatError(thrown instanceof Error ? thrown.message : String(thrown), { code, cause: thrown });
 }

@@ -1,25 +1,25 @@
 // What is loaded of a conversation by HTTP: the newest page, older ones on demand, and whatever the socket may have missed.
 
-import { isHistory } from "./answer.js";
+import { isHistory } from "./response.js";
 import { PageSize } from "./page-size.js";
-import { Reloader } from "./reloader.js";
+import { Refetcher } from "./refetcher.js";
 
-const PAGE = 50;
-const RELOAD_PAGE = 200; // the most that the server gives
-const RELOAD_MOST = 1_000; // more than that was missed: begin anew with the newest
-const RELOAD_BACK = 500; // how far back receipts are looked for
-const GLANCE_BACK = 20;
-const MISSING_MS = 1_500; // a message may overtake the one before it by a moment
+const PAGE_SIZE = 50;
+const MAX_PAGE_SIZE = 200; // the max that the server gives
+const MAX_REFETCHED_MESSAGES = 1_000; // more than that was missed: begin anew with the newest
+const RECEIPT_LOOKBACK = 500; // how far back receipts are looked for
+const PARTIAL_RECEIPT_LOOKBACK = 20;
+const GAP_GRACE_MS = 1_500; // a message may overtake the one before it by a moment
 
 /** @typedef {import("./types.js").ServerMessage} ServerMessage */
 
 /**
  * @typedef {object} Owner
- * @property {(messages: ServerMessage[], isOld: boolean) => void} take A page. `isOld`: it is older than what was announced, or begins everything.
- * @property {() => void} changed `loaded` or `hasMore` has.
- * @property {() => void} rested Nothing is being loaded.
- * @property {(error: import("./errors.js").ChatError) => void} failed It is tried again.
- * @property {() => void} worked It has failed before, and has not now.
+ * @property {(messages: ServerMessage[], isOld: boolean) => void} mergePage A page. `isOld`: it is older than what was announced, or begins everything.
+ * @property {() => void} onChange `loaded` or `hasMore` has.
+ * @property {() => void} onIdle Nothing is being loaded.
+ * @property {(error: import("./errors.js").ChatError) => void} onFailed It is tried again.
+ * @property {() => void} onRecovered It has failed before, and has not now.
  */
 
 export class History {
@@ -27,16 +27,16 @@ export class History {
   #query;
   #timeline;
   #owner;
-  #reloader;
-  #size;
+  #refetcher;
+  #pageSize;
   /** @type {Promise<boolean> | null} */
-  #paging = null;
+  #olderPage = null;
   /** @type {(() => void) | null} */
-  #missingTimer = null;
+  #cancelGapTimer = null;
   #closed = false;
 
   /**
-   * @param {import("./client.js").Context} context
+   * @param {import("./chat.js").Context} context
    * @param {Record<string, string>} query
    * @param {import("./timeline.js").Timeline} timeline
    * @param {Owner} owner
@@ -50,122 +50,122 @@ export class History {
     this.#query = query;
     this.#timeline = timeline;
     this.#owner = owner;
-    this.#reloader = new Reloader(context, { ...owner, load: (glance) => this.#load(glance) });
-    this.#size = new PageSize(context.clock);
+    this.#refetcher = new Refetcher(context, { ...owner, load: (partial) => this.#load(partial) });
+    this.#pageSize = new PageSize(context.clock);
   }
 
   /** Why the newest messages could not be loaded, while that is tried again. */
   get error() {
-    return this.#reloader.error;
+    return this.#refetcher.error;
   }
 
   /** `seq` of the first one that is missing and being loaded at this moment; Infinity when there is none. */
-  get awaited() {
-    return (this.#reloader.loading ? this.#timeline.missing : null) ?? Infinity;
+  get firstMissingSeq() {
+    return (this.#refetcher.loading ? this.#timeline.firstMissingSeq : null) ?? Infinity;
   }
 
   /** Something may have been missed. */
-  reload() {
+  refetch() {
     this.#closed = false;
-    this.#reloader.now();
+    this.#refetcher.refetch();
   }
 
   /** The same, and whatever a failure has to wait for is over. */
-  reloadAtOnce() {
-    this.reload();
-    this.#reloader.endWait();
+  refetchNow() {
+    this.refetch();
+    this.#refetcher.skipWait();
   }
 
   /** Nobody tells what is new. @param {boolean} on */
-  poll(on) {
-    this.#reloader.poll(on);
+  setPolling(on) {
+    this.#refetcher.setPolling(on);
   }
 
-  hurry() {
-    this.#reloader.hurry();
+  retryNow() {
+    this.#refetcher.retryNow();
   }
 
   /** @param {boolean} hadFailed */
-  nudge(hadFailed) {
-    this.#reloader.nudge(hadFailed);
+  shortenWait(hadFailed) {
+    this.#refetcher.shortenWait(hadFailed);
   }
 
   /** What is under way is not taken any more. */
   close() {
     this.#closed = true;
-    this.#reloader.close();
-    this.#missingTimer?.();
-    this.#missingTimer = null;
+    this.#refetcher.close();
+    this.#cancelGapTimer?.();
+    this.#cancelGapTimer = null;
   }
 
   /** A message came by the socket: those before it should be there, or come in a moment. */
-  checkMissing() {
-    if (this.#closed || this.#missingTimer || this.#timeline.missing === null) return;
-    this.#missingTimer = this.#context.clock.after(MISSING_MS, () => {
-      this.#missingTimer = null;
-      if (this.#timeline.missing !== null) this.reload();
+  checkForGap() {
+    if (this.#closed || this.#cancelGapTimer || this.#timeline.firstMissingSeq === null) return;
+    this.#cancelGapTimer = this.#context.clock.after(GAP_GRACE_MS, () => {
+      this.#cancelGapTimer = null;
+      if (this.#timeline.firstMissingSeq !== null) this.refetch();
     });
   }
 
   /** The page before the oldest message. @returns {Promise<boolean>} Whether there are still older ones, and room for them. */
-  older() {
-    if (!this.#paging) {
-      this.#paging = this.#older().finally(() => { this.#paging = null; });
-      this.#paging.catch(() => {}); // whoever wants to know has the promise
+  loadOlder() {
+    if (!this.#olderPage) {
+      this.#olderPage = this.#fetchOlder().finally(() => { this.#olderPage = null; });
+      this.#olderPage.catch(() => {}); // whoever wants to know has the promise
     }
-    return this.#paging;
+    return this.#olderPage;
   }
 
-  /** @param {boolean} glance */
-  async #load(glance) {
-    const { missing } = this.#timeline;
-    await this.#reload(glance);
-    if (this.#timeline.missing !== missing) this.checkMissing(); // one got lost meanwhile; what the server does not have is not asked for again
+  /** @param {boolean} partial */
+  async #load(partial) {
+    const { firstMissingSeq } = this.#timeline;
+    await this.#fetchNewest(partial);
+    if (this.#timeline.firstMissingSeq !== firstMissingSeq) this.checkForGap(); // one got lost meanwhile; what the server does not have is not asked for again
   }
 
   /**
    * Afterwards the newest messages are here, and the receipts of those that are kept.
-   * @param {boolean} glance Only the receipts of the last few: polling should cost the server little.
+   * @param {boolean} partial Only the receipts of the last few: polling should cost the server little.
    */
-  async #reload(glance) {
-    let next = this.loaded ? this.#timeline.stale(glance ? GLANCE_BACK : RELOAD_BACK) : 0;
-    for (let loaded = 0; this.loaded && loaded < RELOAD_MOST;) {
-      const page = await this.#get({ after: next - 1 }, RELOAD_PAGE);
+  async #fetchNewest(partial) {
+    let next = this.loaded ? this.#timeline.firstStaleSeq(partial ? PARTIAL_RECEIPT_LOOKBACK : RECEIPT_LOOKBACK) : 0;
+    for (let loaded = 0; this.loaded && loaded < MAX_REFETCHED_MESSAGES;) {
+      const page = await this.#getPage({ after: next - 1 }, MAX_PAGE_SIZE);
       if (this.#closed) return;
-      this.#owner.take(page.messages, false);
+      this.#owner.mergePage(page.messages, false);
       if (!page.has_more || page.messages.length === 0) return;
       next = page.messages.at(-1).seq + 1;
       loaded += page.messages.length;
     }
-    const page = await this.#get({}, PAGE);
+    const page = await this.#getPage({}, PAGE_SIZE);
     if (this.#closed) return;
     const first = page.messages[0]?.seq ?? 1;
     if (first > next) { // does not join what is here
-      this.#timeline.beginAt(first);
+      this.#timeline.startAt(first);
       this.hasMore = page.has_more;
     }
-    this.#owner.take(page.messages, !this.loaded);
+    this.#owner.mergePage(page.messages, !this.loaded);
     this.loaded = true;
-    this.#owner.changed();
+    this.#owner.onChange();
   }
 
-  async #older() {
+  async #fetchOlder() {
     if (!this.loaded || !this.hasMore) return false;
-    const before = this.#timeline.begin;
-    const limit = Math.min(PAGE, this.#context.maxMessages - this.#timeline.size);
+    const before = this.#timeline.firstSeq;
+    const limit = Math.min(PAGE_SIZE, this.#context.maxMessages - this.#timeline.size);
     if (limit <= 0) return false; // as many as may be kept: they would push out the newest
-    const page = await this.#get({ before }, limit);
-    if (before !== this.#timeline.begin) return this.hasMore; // begun anew meanwhile
+    const page = await this.#getPage({ before }, limit);
+    if (before !== this.#timeline.firstSeq) return this.hasMore; // begun anew meanwhile
     this.hasMore = page.has_more;
-    this.#timeline.beginAt(page.messages[0]?.seq ?? before);
-    this.#owner.take(page.messages, true); // and forgets some of them again if meanwhile there is no room
-    this.#owner.changed();
+    this.#timeline.startAt(page.messages[0]?.seq ?? before);
+    this.#owner.mergePage(page.messages, true); // and forgets some of them again if meanwhile there is no room
+    this.#owner.onChange();
     return this.hasMore;
   }
 
-  /** @param {{ before?: number, after?: number }} place @param {number} most */
-  #get(place, most) {
-    const limit = this.#size.of(most);
-    return this.#size.measure(() => this.#context.http.get("/chat/history", { ...this.#query, ...place, limit }, isHistory));
+  /** @param {{ before?: number, after?: number }} place @param {number} max */
+  #getPage(place, max) {
+    const limit = this.#pageSize.limit(max);
+    return this.#pageSize.measure(() => this.#context.http.get("/chat/history", { ...this.#query, ...place, limit }, isHistory));
   }
 }

@@ -1,16 +1,16 @@
 // The conversations of one participant, newest activity first. Frames are states: each takes the place of its row. After
 // anything that may have been missed the rows are loaded again.
 
-import { isInbox } from "./answer.js";
-import { Emitter } from "./events.js";
+import { isInbox } from "./response.js";
+import { Emitter } from "./emitter.js";
 import { PageSize } from "./page-size.js";
-import { peerOf } from "./participant.js";
-import { Reloader, reportOf } from "./reloader.js";
-import { Retrying } from "./retrying.js";
-import { LiveSocket } from "./socket.js";
+import { getPeer } from "./participant.js";
+import { Refetcher, reportLoads } from "./refetcher.js";
+import { RetryList } from "./retry-list.js";
+import { ReconnectingSocket } from "./reconnecting-socket.js";
 
-const PAGE = 50;
-const MOST_ROWS = 1_000;
+const PAGE_SIZE = 50;
+const MAX_ROWS = 1_000;
 
 /** @typedef {import("./types.js").InboxRow} InboxRow */
 /** @typedef {import("./types.js").ServerConversation} ServerConversation */
@@ -22,52 +22,52 @@ const MOST_ROWS = 1_000;
 export class Inbox extends Emitter {
   #context;
   #socket;
-  #reloader;
+  #refetcher;
   /** @type {Map<string, InboxRow>} */
   #rows = new Map();
   /** @type {Set<string>} Told by frames since the load under way began: newer than its answer. */
-  #fresh = new Set();
+  #updatedByFrame = new Set();
   /** @type {readonly InboxRow[] | null} */
   #snapshot = null;
   /** @type {string | null} */
-  #next = null;
+  #nextCursor = null;
   #loaded = false;
-  #changing = false;
+  #changeScheduled = false;
   /** @type {(() => void) | null} */
-  #cancelTouch = null;
-  #size;
+  #cancelInvalidation = null;
+  #pageSize;
   #retrying;
-  #uses = 1; // calls of `Chat.inbox` without their `close`
+  #useCount = 1; // calls of `Chat.inbox` without their `close`
   #closed = false;
   /** @type {import("./types.js").State} */
-  #toldState = "closed";
+  #lastState = "closed";
 
-  /** @param {import("./client.js").Context} context */
+  /** @param {import("./chat.js").Context} context */
   constructor(context) {
     super();
     this.#context = context;
-    this.#size = new PageSize(context.clock);
-    this.#retrying = new Retrying(() => { this.#changed(); context.retryingChanged(); }, context.recovered);
+    this.#pageSize = new PageSize(context.clock);
+    this.#retrying = new RetryList(() => { this.#scheduleChange(); context.onRetryingChange(); }, context.onRecovered);
     const failed = (/** @type {Work} */ work, /** @type {ChatError} */ error) => {
-      this.#retrying.failed(work, error);
-      context.trouble(work, error);
+      this.#retrying.add(work, error);
+      context.warn(work, error);
     };
-    const over = (/** @type {Work} */ work) => this.#retrying.over(work);
-    this.#reloader = new Reloader(context, {
-      load: () => this.#reload(),
-      ...reportOf("inbox", { failed, over, refused: (error) => this.emit("error", error), changed: () => this.#showState() }),
+    const done = (/** @type {Work} */ work) => this.#retrying.remove(work);
+    this.#refetcher = new Refetcher(context, {
+      load: () => this.#fetchRows(),
+      ...reportLoads("inbox", { onFailed: failed, onDone: done, onRefused: (error) => this.emit("error", error), onChange: () => this.#updateState() }),
     });
     /** @type {() => Record<string, any>} */
     const query = () => ({ location_id: context.location_id, ...context.me });
-    this.#socket = new LiveSocket(context, {
+    this.#socket = new ReconnectingSocket(context, {
       query,
-      probe: () => context.http.get("/chat/conversations", { ...this.#whose(), limit: 1 }, isInbox),
-      frame: (frame) => this.#frame(frame),
-      changed: () => this.#showState(),
-      failed, over,
+      probe: () => context.http.get("/chat/conversations", { ...this.#ownerQuery(), limit: 1 }, isInbox),
+      onFrame: (frame) => this.#handleFrame(frame),
+      onChange: () => this.#updateState(),
+      onFailed: failed, onDone: done,
     });
     this.#socket.open();
-    this.#reloader.now();
+    this.#refetcher.refetch();
   }
 
   /** Newest activity first. The same array until something changes. @returns {readonly InboxRow[]} */
@@ -81,9 +81,9 @@ export class Inbox extends Emitter {
     return this.#loaded;
   }
 
-  /** Whether there are older ones, for `more()` to load. */
+  /** Whether there are older ones, for `loadMore()` to load. */
   get hasMore() {
-    return this.#next !== null && this.#rows.size < MOST_ROWS;
+    return this.#nextCursor !== null && this.#rows.size < MAX_ROWS;
   }
 
   /** Unread messages in all rows that are loaded. */
@@ -94,12 +94,12 @@ export class Inbox extends Emitter {
   /** @returns {import("./types.js").State} */
   get state() {
     const { state } = this.#socket;
-    return state === "live" && this.#reloader.error ? "incomplete" : state;
+    return state === "live" && this.#refetcher.error ? "incomplete" : state;
   }
 
   /** Why the state is not `live`, as far as is known. */
   get error() {
-    return this.#socket.error ?? this.#reloader.error;
+    return this.#socket.error ?? this.#refetcher.error;
   }
 
   /** What has failed and is being tried again, and why. The same array until something changes. */
@@ -113,125 +113,125 @@ export class Inbox extends Emitter {
   }
 
   /** Loads the next page. @returns {Promise<boolean>} Whether there are still more. */
-  more() {
-    const loaded = this.#more();
+  loadMore() {
+    const loaded = this.#fetchMore();
     loaded.catch(() => {}); // whoever wants to know has the promise
     return loaded;
   }
 
-  async #more() {
+  async #fetchMore() {
     if (!this.hasMore) return false;
-    const cursor = this.#next;
-    const page = await this.#get({ limit: this.#size.of(PAGE), cursor: String(cursor) });
-    if (cursor !== this.#next) return this.hasMore; // loaded anew meanwhile
+    const cursor = this.#nextCursor;
+    const page = await this.#getPage({ limit: this.#pageSize.limit(PAGE_SIZE), cursor: String(cursor) });
+    if (cursor !== this.#nextCursor) return this.hasMore; // loaded anew meanwhile
     for (const row of page.conversations) if (!this.#rows.has(row.conversation_id)) this.#put(row);
-    this.#next = page.next_cursor;
-    this.#changed();
+    this.#nextCursor = page.next_cursor;
+    this.#scheduleChange();
     return this.hasMore;
   }
 
   /** Ends the use that one call of `chat.inbox` began. With the last use the connection ends. */
   close() {
-    if (!this.#closed && --this.#uses <= 0) this.abandon();
+    if (!this.#closed && --this.#useCount <= 0) this.destroy();
   }
 
   /** For `Chat`: somebody else uses it as well. @internal */
-  share() {
-    this.#uses++;
+  addUse() {
+    this.#useCount++;
   }
 
   /** For `Chat`: ends it for all. @internal */
-  abandon() {
+  destroy() {
     if (this.#closed) return;
     this.#closed = true;
     this.#socket.close();
-    this.#reloader.close();
-    this.#cancelTouch?.();
+    this.#refetcher.close();
+    this.#cancelInvalidation?.();
     this.#retrying.clear();
-    this.#context.partsChanged();
+    this.#context.onPartClosed();
   }
 
   /** For `Chat`: the network or a token is back. @internal */
-  hurry() {
-    this.#reloader.hurry();
-    this.#socket.hurry();
+  retryNow() {
+    this.#refetcher.retryNow();
+    this.#socket.retryNow();
   }
 
   /** For `Chat`: other work has succeeded. @internal @param {boolean} hadFailed */
-  nudge(hadFailed) {
-    this.#reloader.nudge(hadFailed);
-    this.#socket.nudge(hadFailed);
+  shortenWait(hadFailed) {
+    this.#refetcher.shortenWait(hadFailed);
+    this.#socket.shortenWait(hadFailed);
   }
 
   /** For `Chat`: a fresh token. @internal @param {string} token */
-  offer(token) {
-    this.#socket.offer(token);
+  updateToken(token) {
+    this.#socket.updateToken(token);
   }
 
   /** For `Chat`: a conversation has changed. Where no socket tells what became of its row, it is loaded. @internal */
-  touched() {
-    if (!this.#socket.isCut || this.#socket.state === "refused" || this.#cancelTouch) return;
-    const cancel = this.#context.clock.after(300, () => { this.#cancelTouch = null; this.#reloader.now(); });
-    this.#cancelTouch = () => { cancel(); this.#cancelTouch = null; };
+  invalidate() {
+    if (!this.#socket.isInterrupted || this.#socket.state === "refused" || this.#cancelInvalidation) return;
+    const cancel = this.#context.clock.after(300, () => { this.#cancelInvalidation = null; this.#refetcher.refetch(); });
+    this.#cancelInvalidation = () => { cancel(); this.#cancelInvalidation = null; };
   }
 
-  #whose() {
+  #ownerQuery() {
     const { location_id, me, role } = this.#context;
     return role === "service" ? { location_id, ...me } : { location_id };
   }
 
   /** @param {any} frame */
-  #frame(frame) {
+  #handleFrame(frame) {
     if (frame.type === "conversation") {
-      this.#fresh.add(frame.conversation.conversation_id);
+      this.#updatedByFrame.add(frame.conversation.conversation_id);
       this.#put(frame.conversation);
-      this.#changed();
+      this.#scheduleChange();
     } else if (frame.type === "presence") {
-      this.#context.presence.heard(frame);
+      this.#context.presence.applyFrame(frame);
     } else if (frame.type === "ready" || frame.type === "resync" || frame.type === "recovered") {
-      this.#reloader.now(); // frames are states: there is nothing to replay
+      this.#refetcher.refetch(); // frames are states: there is nothing to replay
     }
   }
 
   /** The socket's state has changed, or whether the rows could be loaded. */
-  #showState() {
+  #updateState() {
     const { state } = this;
-    this.#reloader.poll(this.#socket.isCut && state !== "refused");
-    if (state !== this.#toldState) {
-      this.#toldState = state;
+    this.#refetcher.setPolling(this.#socket.isInterrupted && state !== "refused");
+    if (state !== this.#lastState) {
+      this.#lastState = state;
       this.emit("state", state);
     }
-    this.#changed();
+    this.#scheduleChange();
   }
 
   /** As many rows as are here, from the newest on. */
-  async #reload() {
-    const wanted = Math.min(Math.max(this.#rows.size, PAGE), MOST_ROWS);
-    this.#fresh.clear();
+  async #fetchRows() {
+    const wanted = Math.min(Math.max(this.#rows.size, PAGE_SIZE), MAX_ROWS);
+    this.#updatedByFrame.clear();
     /** @type {ServerConversation[]} */
     const rows = [];
     /** @type {string | null} */
     let cursor = null;
     do {
-      const page = /** @type {any} */ (await this.#get({
-        limit: this.#size.of(Math.min(200, wanted - rows.length)), ...(cursor ? { cursor } : {}),
+      const page = /** @type {any} */ (await this.#getPage({
+        limit: this.#pageSize.limit(Math.min(200, wanted - rows.length)), ...(cursor ? { cursor } : {}),
       }));
       rows.push(...page.conversations);
       cursor = page.next_cursor;
       if (page.conversations.length === 0) break;
     } while (cursor && rows.length < wanted);
-    const fresh = [...this.#fresh].flatMap((id) => this.#rows.get(id) ?? []);
+    const fresh = [...this.#updatedByFrame].flatMap((id) => this.#rows.get(id) ?? []);
     this.#rows.clear();
     for (const row of rows) this.#put(row);
     for (const row of fresh) this.#rows.set(row.conversation_id, row);
-    this.#next = cursor;
+    this.#nextCursor = cursor;
     this.#loaded = true;
-    this.#changed();
+    this.#scheduleChange();
   }
 
   /** @param {{ limit: number, cursor?: string }} place */
-  #get(place) {
-    return this.#size.measure(() => this.#context.http.get("/chat/conversations", { ...this.#whose(), ...place }, isInbox));
+  #getPage(place) {
+    return this.#pageSize.measure(() => this.#context.http.get("/chat/conversations", { ...this.#ownerQuery(), ...place }, isInbox));
   }
 
   /** @param {ServerConversation} row */
@@ -239,19 +239,19 @@ export class Inbox extends Emitter {
     const { me } = this.#context;
     const { sender_user_id, sender_contact_id } = row.last_message;
     const mine = me.user_id !== undefined ? sender_user_id === me.user_id : sender_contact_id === me.contact_id;
-    this.#rows.set(row.conversation_id, Object.freeze({ ...row, peer: peerOf(row, me), mine }));
-    if (this.#rows.size > MOST_ROWS) {
+    this.#rows.set(row.conversation_id, Object.freeze({ ...row, peer: getPeer(row, me), mine }));
+    if (this.#rows.size > MAX_ROWS) {
       const oldest = [...this.#rows.values()].sort(byActivity).at(-1);
       if (oldest) this.#rows.delete(oldest.conversation_id);
     }
     this.#snapshot = null;
   }
 
-  #changed() {
+  #scheduleChange() {
     this.#snapshot = null;
-    if (this.#changing) return;
-    this.#changing = true;
-    queueMicrotask(() => { this.#changing = false; this.emit("change", undefined); });
+    if (this.#changeScheduled) return;
+    this.#changeScheduled = true;
+    queueMicrotask(() => { this.#changeScheduled = false; this.emit("change", undefined); });
   }
 }
 

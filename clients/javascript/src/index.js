@@ -1,6 +1,6 @@
 // EHR chat for browsers and Node.js: what may be imported. See README.md.
 
-export { connect, Chat } from "./client.js";
+export { connect, Chat } from "./chat.js";
 export { Conversation } from "./conversation.js";
 export { ChatError } from "./errors.js";
 export { Inbox } from "./inbox.js";

@@ -2,8 +2,8 @@
 // the server has it or will not take it. The same `client_message_id` every time, so that it becomes one message.
 // Kept in memory only: what somebody writes is health information, and does not belong on a shared computer's disk.
 
-import { asChatError, ChatError } from "./errors.js";
-import { Retry } from "./retry.js";
+import { toChatError, ChatError } from "./errors.js";
+import { RetryTimer } from "./retry-timer.js";
 
 /** @typedef {import("./types.js").Message} Message */
 
@@ -12,24 +12,24 @@ import { Retry } from "./retry.js";
  * @property {string} client_message_id
  * @property {object} body
  * @property {(outcome: Message | ChatError) => void} settle Called once: it is with the server, or is not going to be.
- * @property {boolean} [mayBeThere] The server may have it: at least one try ended without an answer that rules it out.
+ * @property {boolean} [mayBeStored] The server may have it: at least one try ended without an answer that rules it out.
  */
 
 /**
  * @typedef {object} Owner
  * @property {(body: object) => Promise<import("./types.js").ServerMessage>} post
- * @property {(message: import("./types.js").ServerMessage) => Message} sent The server's answer; returns it as it is shown.
- * @property {(entry: Entry, error: ChatError) => void} failed It will not be tried again.
- * @property {(error: ChatError) => void} waiting It will be.
- * @property {() => void} moving Nothing waits for another try any more.
+ * @property {(message: import("./types.js").ServerMessage) => Message} onSent The server's answer; returns it as it is shown.
+ * @property {(entry: Entry, error: ChatError) => void} onFailed It will not be tried again.
+ * @property {(error: ChatError) => void} onWaiting It will be.
+ * @property {() => void} onIdle Nothing waits for another try any more.
  */
 
 export class Outbox {
   #owner;
-  #most;
+  #capacity;
   #retry;
   /** @type {ChatError | null} Why the first one waits. */
-  #obstacle = null;
+  #lastError = null;
   /** @type {Entry[]} The first one is under way. */
   #queue = [];
   #running = false;
@@ -38,20 +38,20 @@ export class Outbox {
   /**
    * @param {Owner} owner
    * @param {{ clock: import("./types.js").Clock, random: () => number }} context
-   * @param {number} [most]
+   * @param {number} [capacity]
    */
-  constructor(owner, { clock, random }, most = 500) {
+  constructor(owner, { clock, random }, capacity = 500) {
     this.#owner = owner;
-    this.#most = most;
-    this.#retry = new Retry({ clock, random }, { base: 500, cap: 15_000 });
+    this.#capacity = capacity;
+    this.#retry = new RetryTimer({ clock, random }, { base: 500, cap: 15_000 });
   }
 
   get size() {
     return this.#queue.length;
   }
 
-  get full() {
-    return this.#queue.length >= this.#most;
+  get isFull() {
+    return this.#queue.length >= this.#capacity;
   }
 
   /** @param {Entry} entry */
@@ -62,9 +62,9 @@ export class Outbox {
 
   /** The server has it, as another way has told. @param {Message} message */
   confirm(message) {
-    const under_way = this.#queue[0]?.client_message_id === message.client_message_id;
-    this.#take(message.client_message_id)?.settle(message);
-    if (under_way) this.#retry.end();
+    const isFirst = this.#queue[0]?.client_message_id === message.client_message_id;
+    this.#remove(message.client_message_id)?.settle(message);
+    if (isFirst) this.#retry.cancel();
   }
 
   /**
@@ -76,26 +76,26 @@ export class Outbox {
   discard(client_message_id) {
     const first = this.#queue[0];
     const isFirst = first?.client_message_id === client_message_id;
-    if (isFirst && (first.mayBeThere || this.#obstacle === null)) return false; // the server has it, or may have it soon
-    const entry = this.#take(client_message_id);
+    if (isFirst && (first.mayBeStored || this.#lastError === null)) return false; // the server has it, or may have it soon
+    const entry = this.#remove(client_message_id);
     entry?.settle(new ChatError("the message was discarded", { code: "discarded" }));
-    if (isFirst) this.#retry.end();
+    if (isFirst) this.#retry.cancel();
     return entry !== null;
   }
 
   /** Something has changed for the better. */
-  hurry() {
-    this.#retry.hurry();
+  retryNow() {
+    this.#retry.retryNow();
   }
 
   /** Other work has succeeded. @param {boolean} hadFailed Before. */
-  nudge(hadFailed) {
-    this.#retry.nudge(hadFailed);
+  shortenWait(hadFailed) {
+    this.#retry.shortenWait(hadFailed);
   }
 
   close() {
     this.#closed = true;
-    this.#retry.end();
+    this.#retry.cancel();
     for (const entry of this.#queue.splice(0)) entry.settle(new ChatError("the chat was closed", { code: "closed" }));
   }
 
@@ -105,46 +105,46 @@ export class Outbox {
       const entry = this.#queue[0];
       try {
         const message = await this.#owner.post(entry.body);
-        this.#retry.succeeded();
-        this.#owner.moving();
+        this.#retry.reset();
+        this.#owner.onIdle();
         if (this.#closed) return;
-        const shown = this.#owner.sent(message); // which confirms it; should it not, it must still not be posted for ever
-        this.#take(entry.client_message_id)?.settle(shown);
+        const shown = this.#owner.onSent(message); // which confirms it; should it not, it must still not be posted for ever
+        this.#remove(entry.client_message_id)?.settle(shown);
       } catch (thrown) {
         if (this.#queue[0] !== entry) continue; // confirmed meanwhile
-        const error = asChatError(thrown, "network");
-        entry.mayBeThere ||= !isStopped(error); // of all tries: a later refusal says nothing about an earlier one
+        const error = toChatError(thrown, "network");
+        entry.mayBeStored ||= !isRejectedForCertain(error); // of all tries: a later refusal says nothing about an earlier one
         if (error.retryable || error.isUnauthorized) { // a token may come
-          this.#obstacle = error;
-          this.#owner.waiting(error);
+          this.#lastError = error;
+          this.#owner.onWaiting(error);
           await this.#retry.wait(error);
-          this.#obstacle = null;
+          this.#lastError = null;
         } else {
-          this.#take(entry.client_message_id);
-          this.#owner.failed(entry, error);
+          this.#remove(entry.client_message_id);
+          this.#owner.onFailed(entry, error);
           entry.settle(error);
         }
       }
     }
     this.#running = false;
-    this.#owner.moving();
+    this.#owner.onIdle();
   }
 
   /** @param {string | null} client_message_id @returns {Entry | null} */
-  #take(client_message_id) {
+  #remove(client_message_id) {
     const at = this.#queue.findIndex((entry) => entry.client_message_id === client_message_id);
     return at < 0 ? null : this.#queue.splice(at, 1)[0];
   }
 }
 
 // A proxy answers with these when it did not wait any longer: it may have passed the request on.
-const CUT_SHORT = [408, 499];
+const AMBIGUOUS_STATUSES = [408, 499];
 
 /**
  * Whether the server certainly did not take the message at this try: it, or something in front of it, refused the request, or
  * there was no token to ask with.
  * @param {ChatError} error
  */
-function isStopped({ status, code }) {
-  return status === 0 ? code === "token" : status >= 400 && status < 500 && !CUT_SHORT.includes(status);
+function isRejectedForCertain({ status, code }) {
+  return status === 0 ? code === "token" : status >= 400 && status < 500 && !AMBIGUOUS_STATUSES.includes(status);
 }

@@ -4,8 +4,8 @@
 
 const SLOW_MS = 5_000;
 const FAST_MS = 1_000;
-const STEADY = 4; // answers in a row that were neither slow nor fast
-const SMALLEST = 64;
+const STEADY_RESPONSES = 4; // answers in a row that were neither slow nor fast
+const MAX_DIVISOR = 64;
 
 export class PageSize {
   #clock;
@@ -17,24 +17,24 @@ export class PageSize {
     this.#clock = clock;
   }
 
-  /** @param {number} most */
-  of(most) {
-    return Math.max(Math.ceil(most / this.#divisor), 1);
+  /** @param {number} max */
+  limit(max) {
+    return Math.max(Math.ceil(max / this.#divisor), 1);
   }
 
   /**
    * Runs a request for one page, and learns from how long it takes.
    * @template T
-   * @param {() => Promise<T>} ask
+   * @param {() => Promise<T>} request
    * @returns {Promise<T>}
    */
-  async measure(ask) {
+  async measure(request) {
     const began = this.#clock.elapsed();
     try {
-      const page = await ask();
+      const page = await request();
       const took = this.#clock.elapsed() - began;
       if (took > SLOW_MS) this.#shrink(2);
-      else if (took < FAST_MS || ++this.#steady >= STEADY) this.#grow();
+      else if (took < FAST_MS || ++this.#steady >= STEADY_RESPONSES) this.#grow();
       return page;
     } catch (error) {
       if (/** @type {any} */ (error)?.code === "timeout") this.#shrink(4);
@@ -44,7 +44,7 @@ export class PageSize {
 
   /** @param {number} factor */
   #shrink(factor) {
-    this.#divisor = Math.min(this.#divisor * factor, SMALLEST);
+    this.#divisor = Math.min(this.#divisor * factor, MAX_DIVISOR);
     this.#steady = 0;
   }
 

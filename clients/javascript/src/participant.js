@@ -16,7 +16,7 @@ export function keyOf(participant) {
  * @param {{ user_id?: string, contact_id?: string }} given
  * @returns {Participant}
  */
-export function participantOf(given) {
+export function parseParticipant(given) {
   if (typeof given.user_id === "string" && given.contact_id === undefined) return { user_id: given.user_id };
   if (typeof given.contact_id === "string" && given.user_id === undefined) return { contact_id: given.contact_id };
   throw new TypeError("a participant is { user_id } or { contact_id }");
@@ -40,7 +40,7 @@ export function conversationQuery(location_id, me, peer) {
  * @param {Participant} from
  * @param {Participant} to
  */
-export function ends(from, to) {
+export function endpointFields(from, to) {
   return {
     ...(from.user_id !== undefined ? { sender_user_id: from.user_id } : { sender_contact_id: from.contact_id }),
     ...(to.user_id !== undefined ? { receiver_user_id: to.user_id } : { receiver_contact_id: to.contact_id }),
@@ -53,7 +53,7 @@ export function ends(from, to) {
  * @param {Participant} me
  * @returns {Participant}
  */
-export function peerOf(row, me) {
+export function getPeer(row, me) {
   if (row.peer_user_id !== undefined) return { user_id: row.user_id === me.user_id ? row.peer_user_id : row.user_id };
   return me.user_id !== undefined ? { contact_id: String(row.contact_id) } : { user_id: row.user_id };
 }
@@ -64,7 +64,7 @@ export function peerOf(row, me) {
  * @returns {{ me: Participant | null, role: string, locations: string[], expiresAt: number | null }}
  */
 export function readToken(token) {
-  const claims = claimsOf(token);
+  const claims = decodeClaims(token);
   const fhir = /(?:^|\/)(Practitioner|PractitionerRole|Patient|RelatedPerson)\/([^/]+)$/.exec(String(claims.fhirUser ?? ""));
   const role = claims.role ?? (fhir ? (fhir[1].startsWith("Practitioner") ? "user" : "contact") : "");
   const id = claims.role === undefined && fhir ? fhir[2] : claims.sub;
@@ -97,14 +97,14 @@ export function checkToken(given, owner = null) {
  * @param {string} token
  * @returns {number | null}
  */
-export function lifeOf(token) {
-  const { exp, iat, nbf } = claimsOf(token);
+export function tokenLifetimeMs(token) {
+  const { exp, iat, nbf } = decodeClaims(token);
   const from = typeof iat === "number" ? iat : nbf;
   return typeof exp === "number" && typeof from === "number" && exp > from ? (exp - from) * 1000 : null;
 }
 
 /** @param {string} token @returns {any} */
-function claimsOf(token) {
+function decodeClaims(token) {
   let claims = null;
   try {
     const part = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");

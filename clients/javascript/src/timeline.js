@@ -7,20 +7,20 @@
 /** @typedef {import("./types.js").Participant} Participant */
 /** @typedef {{ delivered_at?: string, read_at?: string }} Times */
 
-const EARLY_RECEIPTS = 1_000; // of messages that are not here (yet)
+const EARLY_RECEIPT_CAPACITY = 1_000; // of messages that are not here (yet)
 
 export class Timeline {
   #me;
   /** @type {Message[]} By `seq`. */
   #confirmed = [];
   /** `seq` at which the stretch begins, whether that message is here or was missed; 0 as long as nobody has said. */
-  #begin = 0;
+  #firstSeq = 0;
   /** @type {Message[]} In the order they were written. */
   #pending = [];
   /** @type {Map<string, Message>} */
   #byId = new Map();
   /** @type {Map<string, Times>} */
-  #early = new Map();
+  #earlyReceipts = new Map();
   /** @type {readonly Message[] | null} */
   #snapshot = null;
 
@@ -39,55 +39,55 @@ export class Timeline {
     return this.#confirmed.length;
   }
 
-  get begin() {
-    return this.#begin;
+  get firstSeq() {
+    return this.#firstSeq;
   }
 
   /** `seq` of the newest that the server has confirmed; 0 when there is none. */
-  get last() {
+  get lastSeq() {
     return this.#confirmed.at(-1)?.seq ?? 0;
   }
 
   /** `seq` of the oldest one that is not here, though newer ones are; or null. */
-  get missing() {
-    const begin = this.#begin || (this.#confirmed[0]?.seq ?? 1);
-    if (this.last - begin < this.size) return null;
+  get firstMissingSeq() {
+    const begin = this.#firstSeq || (this.#confirmed[0]?.seq ?? 1);
+    if (this.lastSeq - begin < this.size) return null;
     return begin + this.#confirmed.findIndex((message, index) => message.seq !== begin + index);
   }
 
   /**
-   * The `seq` to load from so that nothing is missed, receipts of the last `back` messages included.
-   * @param {number} back
+   * The `seq` to load from so that nothing is missed, receipts of the last `lookback` messages included.
+   * @param {number} lookback
    */
-  stale(back) {
-    const unread = this.#confirmed.slice(Math.max(this.size - back, 0)).find((message) => message.read_at === null);
-    return Math.min(this.missing ?? Infinity, unread?.seq ?? Infinity, Math.max(this.last + 1, this.#begin));
+  firstStaleSeq(lookback) {
+    const unread = this.#confirmed.slice(Math.max(this.size - lookback, 0)).find((message) => message.read_at === null);
+    return Math.min(this.firstMissingSeq ?? Infinity, unread?.seq ?? Infinity, Math.max(this.lastSeq + 1, this.#firstSeq));
   }
 
   /**
-   * Takes what the server says of a message. One from before the stretch is not kept: `history()` brings it, with those between.
+   * Takes what the server says of a message. One from before the stretch is not kept: `loadOlder()` brings it, with those between.
    * @param {ServerMessage} message
    * @returns {{ message: Message, isNew: boolean, confirms: boolean }} `confirms`: it was on its way.
    */
   merge(message) {
-    const known = this.#byId.get(message.id);
-    const early = this.#early.get(message.id);
-    this.#early.delete(message.id);
+    const existing = this.#byId.get(message.id);
+    const earlyTimes = this.#earlyReceipts.get(message.id);
+    this.#earlyReceipts.delete(message.id);
     const mine = this.#me.user_id !== undefined
       ? message.sender_user_id === this.#me.user_id : message.sender_contact_id === this.#me.contact_id;
-    const waiting = mine && message.client_message_id ? this.#pendingAt(message.client_message_id) : -1;
+    const pendingIndex = mine && message.client_message_id ? this.#findPending(message.client_message_id) : -1;
     const merged = withTimes({
-      key: known?.key ?? ((mine && message.client_message_id) || message.id),
+      key: existing?.key ?? ((mine && message.client_message_id) || message.id),
       id: message.id, seq: message.seq, mine, status: "sent", error: null, content: message.content,
       client_message_id: message.client_message_id ?? null, sent_at: message.sent_at, delivered_at: null, read_at: null,
-    }, known ?? {}, early ?? {}, message);
-    const confirms = waiting >= 0;
-    if (confirms) this.#pending.splice(waiting, 1);
-    if (known && same(known, merged) && !confirms) return { message: known, isNew: false, confirms };
-    const isKept = message.seq >= this.#begin;
-    if (isKept) this.#put(merged);
+    }, existing ?? {}, earlyTimes ?? {}, message);
+    const confirms = pendingIndex >= 0;
+    if (confirms) this.#pending.splice(pendingIndex, 1);
+    if (existing && hasSameTimes(existing, merged) && !confirms) return { message: existing, isNew: false, confirms };
+    const isKept = message.seq >= this.#firstSeq;
+    if (isKept) this.#insert(merged);
     else this.#snapshot = null;
-    return { message: merged, isNew: isKept && !known, confirms };
+    return { message: merged, isNew: isKept && !existing, confirms };
   }
 
   /**
@@ -96,25 +96,25 @@ export class Timeline {
    * @param {Times} times
    * @returns {Message[]} Those that changed by it.
    */
-  receipt(ids, times) {
+  applyReceipt(ids, times) {
     const changed = [];
     for (const id of ids) {
-      const known = this.#byId.get(id);
-      if (!known) {
-        this.#early.set(id, { ...this.#early.get(id), ...times });
-        if (this.#early.size > EARLY_RECEIPTS) this.#early.delete(String(this.#early.keys().next().value));
+      const existing = this.#byId.get(id);
+      if (!existing) {
+        this.#earlyReceipts.set(id, { ...this.#earlyReceipts.get(id), ...times });
+        if (this.#earlyReceipts.size > EARLY_RECEIPT_CAPACITY) this.#earlyReceipts.delete(String(this.#earlyReceipts.keys().next().value));
         continue;
       }
-      const merged = withTimes(known, known, times);
-      if (same(known, merged)) continue;
-      this.#put(merged);
+      const merged = withTimes(existing, existing, times);
+      if (hasSameTimes(existing, merged)) continue;
+      this.#insert(merged);
       changed.push(merged);
     }
     return changed;
   }
 
   /** One that is on its way. @param {string} client_message_id @param {string} content @param {string} sent_at */
-  add(client_message_id, content, sent_at) {
+  addPending(client_message_id, content, sent_at) {
     /** @type {Message} */
     const message = Object.freeze({
       key: client_message_id, id: null, seq: null, mine: true, status: "sending", error: null, content, client_message_id,
@@ -130,8 +130,8 @@ export class Timeline {
    * @param {string} client_message_id
    * @param {import("./errors.js").ChatError | null} error
    */
-  fail(client_message_id, error) {
-    const at = this.#pendingAt(client_message_id);
+  setSendError(client_message_id, error) {
+    const at = this.#findPending(client_message_id);
     if (at < 0) return;
     const [message] = this.#pending.splice(at, 1);
     /** @type {Message} */
@@ -143,23 +143,23 @@ export class Timeline {
 
   /** @param {string} client_message_id @returns {boolean} */
   remove(client_message_id) {
-    const at = this.#pendingAt(client_message_id);
+    const at = this.#findPending(client_message_id);
     if (at >= 0) this.#pending.splice(at, 1);
     this.#snapshot = null;
     return at >= 0;
   }
 
   /** Everything from this `seq` on is to be here. What was kept from before it is forgotten. @param {number} seq */
-  beginAt(seq) {
-    this.#begin = seq;
-    this.#forget(this.#confirmed.filter((message) => Number(message.seq) < seq).length);
+  startAt(seq) {
+    this.#firstSeq = seq;
+    this.#dropOldest(this.#confirmed.filter((message) => Number(message.seq) < seq).length);
   }
 
-  /** Forgets the oldest until `most` are left. @param {number} most @returns {boolean} Whether there were more. */
-  trim(most) {
-    if (this.size <= most) return false;
-    this.#forget(this.size - most);
-    this.#begin = Number(this.#confirmed[0].seq);
+  /** Forgets the oldest until `max` are left. @param {number} max @returns {boolean} Whether there were more. */
+  trim(max) {
+    if (this.size <= max) return false;
+    this.#dropOldest(this.size - max);
+    this.#firstSeq = Number(this.#confirmed[0].seq);
     return true;
   }
 
@@ -174,23 +174,23 @@ export class Timeline {
   }
 
   /** @param {number} count Of the oldest. */
-  #forget(count) {
+  #dropOldest(count) {
     for (const message of this.#confirmed.splice(0, count)) this.#byId.delete(String(message.id));
     this.#snapshot = null;
   }
 
   /** @param {string} client_message_id */
-  #pendingAt(client_message_id) {
+  #findPending(client_message_id) {
     const wanted = client_message_id.toLowerCase(); // as the server writes UUIDs
     return this.#pending.findIndex((message) => message.client_message_id === wanted);
   }
 
   /** @param {Message} message */
-  #put(message) {
+  #insert(message) {
     const seq = Number(message.seq);
     let low = 0;
     let high = this.size;
-    if (seq > this.last) low = high;
+    if (seq > this.lastSeq) low = high;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (Number(this.#confirmed[middle].seq) < seq) low = middle + 1;
@@ -215,6 +215,6 @@ function withTimes(message, ...sources) {
 }
 
 /** @param {Message} a @param {Message} b */
-function same(a, b) {
+function hasSameTimes(a, b) {
   return a.seq === b.seq && a.delivered_at === b.delivered_at && a.read_at === b.read_at;
 }

@@ -16,7 +16,7 @@ test("history and live messages join, in order, and each new one is announced on
   server.write(PATIENT, "new 1");
   server.write(DOCTOR, "from another window");
   await clock.settle();
-  assert.equal(await conversation.history(), false);
+  assert.equal(await conversation.loadOlder(), false);
   assert.deepEqual(texts(conversation), [...Array.from({ length: 60 }, (_, index) => `old ${index + 1}`), "new 1", "from another window"]);
   assert.deepEqual(announced, ["new 1", "from another window"]);
   assert.deepEqual(conversation.messages.slice(-2).map(({ mine }) => mine), [false, true]);
@@ -363,7 +363,7 @@ test("older messages that come when the conversation has begun anew are not take
   await clock.advance(1_000);
   let give;
   server.answer = ({ path, query }) => (path === "/chat/history" && query.before ? new Promise((answer) => { give = () => answer(null); }) : null);
-  const older = conversation.history();
+  const older = conversation.loadOlder();
   await clock.settle();
   const hear = server.deafen();
   for (let i = 201; i <= 1_500; i++) server.write(PATIENT, `text ${i}`);
@@ -447,7 +447,7 @@ test("whoever was away for thousands of messages begins anew with the newest, an
   await clock.advance(20_000);
   assert.equal(conversation.messages.at(-1).seq, 3_001);
   assert.equal(conversation.hasMore, true);
-  while (await conversation.history());
+  while (await conversation.loadOlder());
   assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq));
 });
 
@@ -468,7 +468,7 @@ test("a send whose answer took so long that the message is far back by then reso
   await clock.advance(2_000);
   assert.deepEqual([(await late).seq, conversation.pending, statuses(conversation).includes("sending")], [1, 0, false]);
   assert.equal(server.messages.filter(({ content }) => content === "late").length, 1);
-  while (conversation.messages.length < 100 && await conversation.history());
+  while (conversation.messages.length < 100 && await conversation.loadOlder());
   assert.equal(conversation.hasMore, true);
 });
 
@@ -546,9 +546,9 @@ test("memory is bounded: the oldest make room for the newest, and can be loaded 
   });
   const conversation = open();
   await clock.advance(1_000);
-  await conversation.history();
+  await conversation.loadOlder();
   assert.equal(conversation.messages.length, 100);
-  assert.equal(await conversation.history(), false, "no room");
+  assert.equal(await conversation.loadOlder(), false, "no room");
   assert.deepEqual([conversation.messages.length, conversation.messages[0].seq], [100, 101]);
   for (let i = 201; i <= 250; i++) server.write(PATIENT, `text ${i}`);
   assert.deepEqual([conversation.messages.length, conversation.messages[0].seq, conversation.messages.at(-1).seq], [100, 151, 250]);

@@ -119,15 +119,15 @@ test("promises that a page does not wait for end no Node.js process, whatever be
     const inbox = chat.inbox();
     await clock.advance(1000);
     server.answer = () => "lost";
-    conversation.history();
-    inbox.more();
+    conversation.loadOlder();
+    inbox.loadMore();
     chat.presence(PATIENT);
     conversation.markRead();
     conversation.send("");
     conversation.send("text");
     conversation.retry(conversation.messages[0]);
     await clock.advance(1000);
-    conversation.history();
+    conversation.loadOlder();
     await clock.advance(60000);
     if (server.requests.filter(({ query }) => query.before !== undefined).length !== 2) throw new Error("history was not asked for");
     if (!server.requests.some(({ query }) => query.cursor === "more")) throw new Error("the inbox was not asked for");
@@ -144,9 +144,9 @@ test("a history page that cannot be had is told to who waits for it", async () =
   const conversation = open();
   await clock.advance(1_000);
   server.answer = () => problem(403, "no");
-  await assert.rejects(conversation.history(), { status: 403 });
+  await assert.rejects(conversation.loadOlder(), { status: 403 });
   server.answer = () => null;
-  assert.equal(await conversation.history(), true);
+  assert.equal(await conversation.loadOlder(), true);
 });
 
 test("package.json can be imported from the package, as bundlers and other tools do", async () => {

@@ -58,8 +58,8 @@ test("pages are loaded on demand, newest activity first; after a break as many r
   const inbox = chat.inbox();
   await clock.advance(1_000);
   assert.equal(inbox.rows.length, 50);
-  assert.equal(await inbox.more(), true);
-  assert.equal(await inbox.more(), false);
+  assert.equal(await inbox.loadMore(), true);
+  assert.equal(await inbox.loadMore(), false);
   assert.deepEqual(inbox.rows.map(({ conversation_id }) => conversation_id), all.map(({ conversation_id }) => conversation_id));
   all[100].unread_count = 7;
   server.cutAll();

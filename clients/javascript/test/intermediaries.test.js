@@ -19,10 +19,10 @@ for (const [index, page] of PAGES.entries()) {
       server.answer = () => (isBlocked ? page(status) : null);
       server.handshake = () => !isBlocked;
       const states = [];
-      const troubles = [];
+      const warnings = [];
       const wrong = [];
-      chat.on("trouble", (error) => {
-        troubles.push(error.work);
+      chat.on("warning", (error) => {
+        warnings.push(error.work);
         if (!error.isForeign || error.status !== status || /blocked|Oops|not for you/i.test(error.message)) wrong.push(error);
       });
       chat.on("unauthorized", (error) => wrong.push(error));
@@ -33,7 +33,7 @@ for (const [index, page] of PAGES.entries()) {
       await clock.advance(30_000);
       assert.deepEqual([conversation.state, statuses(conversation), inbox.state], ["connecting", ["sending"], "connecting"], String(status));
       for (const work of ["connection", "history", "send", "inbox"]) {
-        assert.ok(troubles.includes(work), work);
+        assert.ok(warnings.includes(work), work);
         assert.ok(chat.retrying.some((one) => one.work === work), work);
       }
       isBlocked = false;
@@ -258,13 +258,13 @@ test("HTTP is away while the socket works, and the reverse: each is said, and ea
   const { clock, server, chat, open } = await world();
   const conversation = open();
   await clock.advance(1_000);
-  const troubles = [];
-  chat.on("trouble", ({ work }) => troubles.push(work));
+  const warnings = [];
+  chat.on("warning", ({ work }) => warnings.push(work));
   server.answer = () => "lost";
   const sent = conversation.send("waits");
   server.write(PATIENT, "heard");
   await clock.advance(60_000);
-  assert.deepEqual([conversation.state, texts(conversation), troubles.includes("send"), troubles.includes("connection")], ["live", ["heard", "waits"], true, false]);
+  assert.deepEqual([conversation.state, texts(conversation), warnings.includes("send"), warnings.includes("connection")], ["live", ["heard", "waits"], true, false]);
   assert.deepEqual(chat.retrying.map(({ work, peer }) => `${work} ${peer.contact_id}`).sort(), ["presence pat456", "send pat456"]);
   server.answer = () => null;
   await clock.advance(15_000);

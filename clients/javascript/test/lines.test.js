@@ -12,15 +12,15 @@ test("a line of 20 KB/s brings pages of long messages, though one takes longer t
   const { clock, server, chat, open } = await world({ prepare: (server) => { for (let i = 1; i <= 120; i++) server.write(PATIENT, `${i} ${LONG.slice(0, 7_990)}`); server.speed = 20_000; } });
   const conversation = open();
   const inbox = chat.inbox();
-  const troubles = [];
-  chat.on("trouble", (error) => troubles.push(error));
+  const warnings = [];
+  chat.on("warning", (error) => warnings.push(error));
   await clock.advance(120_000);
   assert.deepEqual([conversation.loaded, conversation.state, conversation.messages.at(-1).seq, inbox.loaded], [true, "live", 120, true]);
-  let older = conversation.history();
-  while (conversation.hasMore) { await clock.advance(5_000); older = conversation.history(); }
+  let older = conversation.loadOlder();
+  while (conversation.hasMore) { await clock.advance(5_000); older = conversation.loadOlder(); }
   await older;
   assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq));
-  assert.deepEqual(troubles, []);
+  assert.deepEqual(warnings, []);
   const limits = server.requests.filter(({ path, query }) => path === "/chat/history" && query.before).map(({ query }) => Number(query.limit));
   assert.ok(limits[0] < 50 && Math.min(...limits) >= 1, limits.join());
 });
@@ -32,7 +32,7 @@ test("after a page that did not come in time a smaller one is asked for, and lar
   await clock.advance(60_000);
   assert.deepEqual([conversation.loaded, conversation.state, conversation.messages.length], [true, "live", 4]);
   server.answer = () => null;
-  while (await conversation.history());
+  while (await conversation.loadOlder());
   assert.equal(conversation.messages.length, 300);
   const limits = server.requests.filter(({ path }) => path === "/chat/history").map(({ query }) => Number(query.limit));
   assert.deepEqual(limits.slice(0, 3), [50, 13, 4]);
@@ -48,7 +48,7 @@ test("pages grow again on a line where no answer can come fast, once they come s
   await clock.advance(120_000);
   const limits = () => server.requests.filter(({ path }) => path === "/chat/history").map(({ query }) => Number(query.limit));
   assert.deepEqual([conversation.loaded, limits().slice(0, 4)], [true, [50, 13, 4, 1]]);
-  while (conversation.hasMore) { conversation.history(); await clock.advance(2_000); }
+  while (conversation.hasMore) { conversation.loadOlder(); await clock.advance(2_000); }
   assert.equal(conversation.messages.length, 300);
   assert.equal(Math.max(...limits().slice(4)), 50, limits().join());
   assert.ok(limits().length < 50, limits().join());
@@ -60,7 +60,7 @@ test("pages stay small on a line that is slow for a larger one", async () => {
   server.answer = ({ path, query }) => (path === "/chat/history" ? late(Number(query.limit) > 13 ? 8_000 : 1_200) : null);
   const conversation = open();
   await clock.advance(60_000);
-  while (conversation.hasMore) { conversation.history(); await clock.advance(9_000); }
+  while (conversation.hasMore) { conversation.loadOlder(); await clock.advance(9_000); }
   const limits = server.requests.filter(({ path }) => path === "/chat/history").map(({ query }) => Number(query.limit));
   const large = limits.slice(2).filter((limit) => limit > 13).length;
   assert.ok(large > 0 && large <= limits.length / 4, limits.join());
@@ -129,7 +129,7 @@ test("history that cannot be loaded shows in the state, with its reason, and is 
   await clock.advance(1_000);
   const told = [];
   const states = [];
-  chat.on("trouble", ({ work, status }) => told.push(`${work} ${status}`));
+  chat.on("warning", ({ work, status }) => told.push(`${work} ${status}`));
   conversation.on("state", (state) => states.push(state));
   const hear = server.deafen();
   server.write(PATIENT, "missed");
@@ -169,7 +169,7 @@ test("presence is polled while no frames come, and unknown when nobody can say",
     assert.deepEqual(conversation.presence, { online: false, last_seen_at: "2026-11-22T12:00:00Z" });
     isAway = true;
     await clock.advance(40_000);
-    assert.deepEqual([conversation.presence, chat.knownPresence(PATIENT), told.at(-1)], [null, null, ["pat456", null]]);
+    assert.deepEqual([conversation.presence, chat.cachedPresence(PATIENT), told.at(-1)], [null, null, ["pat456", null]]);
     assert.ok(chat.retrying.some(({ work }) => work === "presence"));
     isAway = false;
     online = true;
@@ -192,11 +192,11 @@ test("presence that could not be asked for is asked for again; of somebody witho
   await clock.advance(5_000);
   assert.equal(conversation.presence?.online, true);
   conversation.close();
-  assert.equal(chat.knownPresence(PATIENT).online, true);
+  assert.equal(chat.cachedPresence(PATIENT).online, true);
   await clock.advance(61_000);
-  assert.equal(chat.knownPresence(PATIENT), null);
+  assert.equal(chat.cachedPresence(PATIENT), null);
   await chat.presence(PATIENT);
-  assert.equal(chat.knownPresence(PATIENT).online, true);
+  assert.equal(chat.cachedPresence(PATIENT).online, true);
 });
 
 for (const by of [-3_600_000, -60_000, 60_000, 86_400_000]) {

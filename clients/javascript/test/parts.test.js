@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Backoff } from "../src/backoff.js";
-import { retryAfter } from "../src/http.js";
+import { parseRetryAfter } from "../src/response.js";
 import { readToken, uuidv7 } from "../src/index.js";
 import { problem } from "./server.js";
 import { world } from "./world.js";
@@ -19,11 +19,11 @@ test("backoff: full jitter under a ceiling that doubles up to the cap", () => {
 
 test("Retry-After: seconds, a date, nonsense", () => {
   const now = Date.parse("2026-11-22T12:00:00Z");
-  assert.equal(retryAfter("2", now), 2_000);
-  assert.equal(retryAfter("Sun, 22 Nov 2026 12:00:30 GMT", now), 30_000);
-  assert.equal(retryAfter("Sun, 22 Nov 2026 11:00:00 GMT", now), 0);
-  assert.equal(retryAfter("999999", now), 300_000);
-  assert.deepEqual([retryAfter(null, now), retryAfter("", now), retryAfter("soon", now)], [null, null, null]);
+  assert.equal(parseRetryAfter("2", now), 2_000);
+  assert.equal(parseRetryAfter("Sun, 22 Nov 2026 12:00:30 GMT", now), 30_000);
+  assert.equal(parseRetryAfter("Sun, 22 Nov 2026 11:00:00 GMT", now), 0);
+  assert.equal(parseRetryAfter("999999", now), 300_000);
+  assert.deepEqual([parseRetryAfter(null, now), parseRetryAfter("", now), parseRetryAfter("soon", now)], [null, null, null]);
 });
 
 test("UUIDv7: well-formed, in the order of time, all different", () => {

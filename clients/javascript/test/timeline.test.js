@@ -14,25 +14,25 @@ test("whatever the order in which messages come, and how often, they stand by se
   for (let seed = 1; seed <= 200; seed++) {
     const random = seeded(seed);
     const timeline = new Timeline(me);
-    timeline.beginAt(1);
+    timeline.startAt(1);
     const all = Array.from({ length: 30 }, (_, index) => index + 1);
     const order = [...all, ...all].map((seq) => [random(), seq]).sort(([a], [b]) => a - b).map(([, seq]) => seq);
     for (const seq of order) {
       timeline.merge(theirs(seq));
       assert.deepEqual(seqs(timeline), [...new Set(seqs(timeline))].sort((a, b) => a - b));
       const missing = all.find((wanted) => !seqs(timeline).includes(wanted)) ?? null;
-      assert.equal(timeline.missing, missing === null || missing > timeline.last ? null : missing);
-      assert.ok(timeline.stale(0) <= (missing ?? 31));
+      assert.equal(timeline.firstMissingSeq, missing === null || missing > timeline.lastSeq ? null : missing);
+      assert.ok(timeline.firstStaleSeq(0) <= (missing ?? 31));
     }
     assert.deepEqual(seqs(timeline), all);
-    assert.equal(timeline.missing, null);
+    assert.equal(timeline.firstMissingSeq, null);
   }
 });
 
 test("a confirmed message takes the place of the one that was on its way, under the same key", () => {
   const timeline = new Timeline(me);
-  timeline.add("uuid-1", "first", "2026-11-22T12:00:00Z");
-  timeline.add("uuid-2", "second", "2026-11-22T12:00:01Z");
+  timeline.addPending("uuid-1", "first", "2026-11-22T12:00:00Z");
+  timeline.addPending("uuid-2", "second", "2026-11-22T12:00:01Z");
   const key = timeline.messages[0].key;
   const { confirms } = timeline.merge(mine(7, { client_message_id: "uuid-1" }));
   assert.equal(confirms, true);
@@ -43,7 +43,7 @@ test("a confirmed message takes the place of the one that was on its way, under 
 
 test("somebody else's client_message_id confirms nothing of mine", () => {
   const timeline = new Timeline(me);
-  timeline.add("uuid-1", "mine", "2026-11-22T12:00:00Z");
+  timeline.addPending("uuid-1", "mine", "2026-11-22T12:00:00Z");
   assert.equal(timeline.merge(theirs(1, { client_message_id: "uuid-1" })).confirms, false);
   assert.deepEqual(timeline.messages.map(({ status }) => status), ["sent", "sending"]);
 });
@@ -51,10 +51,10 @@ test("somebody else's client_message_id confirms nothing of mine", () => {
 test("ticks never go back, and the first time stands", () => {
   const timeline = new Timeline(me);
   timeline.merge(mine(1));
-  timeline.receipt(["m1"], { read_at: "2026-11-22T12:00:05Z" });
-  timeline.receipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
+  timeline.applyReceipt(["m1"], { read_at: "2026-11-22T12:00:05Z" });
+  timeline.applyReceipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
   timeline.merge(mine(1, { delivered_at: null, read_at: null }));
-  timeline.receipt(["m1"], { read_at: "2026-11-22T13:00:00Z" });
+  timeline.applyReceipt(["m1"], { read_at: "2026-11-22T13:00:00Z" });
   const [message] = timeline.messages;
   assert.equal(message.status, "read");
   assert.equal(message.read_at, "2026-11-22T12:00:05Z");
@@ -63,53 +63,53 @@ test("ticks never go back, and the first time stands", () => {
 
 test("a receipt that comes before its message is not lost, and those of strangers do not pile up", () => {
   const timeline = new Timeline(me);
-  timeline.receipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
-  timeline.receipt(["m1"], { read_at: "2026-11-22T12:00:05Z" });
+  timeline.applyReceipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
+  timeline.applyReceipt(["m1"], { read_at: "2026-11-22T12:00:05Z" });
   timeline.merge(mine(1));
   assert.equal(timeline.messages[0].status, "read");
-  timeline.receipt(["oldest"], { read_at: "2026-11-22T12:00:05Z" });
-  timeline.receipt(Array.from({ length: 1_000 }, (_, index) => `x${index}`), { read_at: "2026-11-22T12:00:05Z" });
+  timeline.applyReceipt(["oldest"], { read_at: "2026-11-22T12:00:05Z" });
+  timeline.applyReceipt(Array.from({ length: 1_000 }, (_, index) => `x${index}`), { read_at: "2026-11-22T12:00:05Z" });
   timeline.merge(mine(2, { id: "oldest" }));
   assert.equal(timeline.messages[1].status, "sent", "the oldest was forgotten");
 });
 
 test("what is missing is known until it is there, the beginning included", () => {
   const timeline = new Timeline(me);
-  assert.equal(timeline.stale(0), 1);
+  assert.equal(timeline.firstStaleSeq(0), 1);
   for (const seq of [4, 5, 8]) timeline.merge(theirs(seq));
-  assert.equal(timeline.missing, 6, "nobody has said yet where it begins");
-  timeline.beginAt(3);
-  assert.deepEqual([timeline.missing, timeline.stale(0)], [3, 3]);
+  assert.equal(timeline.firstMissingSeq, 6, "nobody has said yet where it begins");
+  timeline.startAt(3);
+  assert.deepEqual([timeline.firstMissingSeq, timeline.firstStaleSeq(0)], [3, 3]);
   timeline.merge(theirs(3));
-  assert.deepEqual([timeline.missing, timeline.stale(0)], [6, 6]);
+  assert.deepEqual([timeline.firstMissingSeq, timeline.firstStaleSeq(0)], [6, 6]);
   timeline.merge(theirs(6));
-  assert.equal(timeline.missing, 7);
+  assert.equal(timeline.firstMissingSeq, 7);
   timeline.merge(theirs(7));
-  assert.equal(timeline.missing, null);
+  assert.equal(timeline.firstMissingSeq, null);
 });
 
 test("a stretch that begins further on, or had to forget, misses nothing of what was before, and takes nothing of it alone", () => {
   const timeline = new Timeline(me);
-  timeline.beginAt(1);
+  timeline.startAt(1);
   for (const seq of [1, 2, 9, 10]) timeline.merge(theirs(seq));
-  timeline.beginAt(9);
-  assert.deepEqual([seqs(timeline), timeline.missing, timeline.stale(0)], [[9, 10], null, 11]);
-  timeline.add("uuid-1", "sent long ago", "2026-11-22T12:00:00Z");
+  timeline.startAt(9);
+  assert.deepEqual([seqs(timeline), timeline.firstMissingSeq, timeline.firstStaleSeq(0)], [[9, 10], null, 11]);
+  timeline.addPending("uuid-1", "sent long ago", "2026-11-22T12:00:00Z");
   assert.deepEqual(timeline.merge(theirs(4)), { message: timeline.merge(theirs(4)).message, isNew: false, confirms: false });
   assert.equal(timeline.merge(mine(3, { client_message_id: "uuid-1" })).confirms, true);
   assert.deepEqual(timeline.messages.map(({ seq }) => seq), [9, 10], "nothing waits any more");
   assert.equal(timeline.trim(1), true);
-  assert.deepEqual([timeline.begin, timeline.missing], [10, null]);
-  timeline.beginAt(20);
-  assert.deepEqual([seqs(timeline), timeline.last, timeline.missing, timeline.stale(500)], [[], 0, null, 20]);
+  assert.deepEqual([timeline.firstSeq, timeline.firstMissingSeq], [10, null]);
+  timeline.startAt(20);
+  assert.deepEqual([seqs(timeline), timeline.lastSeq, timeline.firstMissingSeq, timeline.firstStaleSeq(500)], [[], 0, null, 20]);
 });
 
 test("what to load again reaches back to the oldest receipt that may have changed, but not for ever", () => {
   const timeline = new Timeline(me);
   for (let seq = 1; seq <= 100; seq++) timeline.merge(mine(seq, { read_at: seq < 40 || seq > 60 ? "2026-11-22T12:00:05Z" : null }));
-  assert.equal(timeline.stale(500), 40);
-  assert.equal(timeline.stale(50), 51);
-  assert.equal(timeline.stale(20), 101);
+  assert.equal(timeline.firstStaleSeq(500), 40);
+  assert.equal(timeline.firstStaleSeq(50), 51);
+  assert.equal(timeline.firstStaleSeq(20), 101);
 });
 
 test("the array is the same until something changes, and messages are frozen", () => {
@@ -118,7 +118,7 @@ test("the array is the same until something changes, and messages are frozen", (
   const before = timeline.messages;
   timeline.merge(mine(1));
   assert.equal(timeline.messages, before);
-  timeline.receipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
+  timeline.applyReceipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
   assert.notEqual(timeline.messages, before);
   assert.equal(before[0].status, "sent", "what was handed out did not change");
   assert.throws(() => { timeline.messages[0].content = "other"; }, TypeError);
@@ -126,10 +126,10 @@ test("the array is the same until something changes, and messages are frozen", (
 
 test("a failed message keeps its place, and goes behind the others when it is tried again", () => {
   const timeline = new Timeline(me);
-  timeline.add("a", "one", "2026-11-22T12:00:00Z");
-  timeline.add("b", "two", "2026-11-22T12:00:00Z");
-  timeline.fail("a", new ChatError("no", { status: 422 }));
+  timeline.addPending("a", "one", "2026-11-22T12:00:00Z");
+  timeline.addPending("b", "two", "2026-11-22T12:00:00Z");
+  timeline.setSendError("a", new ChatError("no", { status: 422 }));
   assert.deepEqual(timeline.messages.map(({ content, status }) => [content, status]), [["one", "failed"], ["two", "sending"]]);
-  timeline.fail("a", null);
+  timeline.setSendError("a", null);
   assert.deepEqual(timeline.messages.map(({ content, status }) => [content, status]), [["two", "sending"], ["one", "sending"]]);
 });

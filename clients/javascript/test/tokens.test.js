@@ -143,14 +143,14 @@ test("a renewal that fails is tried again before the token ends, and says so mea
   });
   const conversation = open();
   await clock.advance(1_000);
-  const troubles = [];
-  chat.on("trouble", ({ work, code, message }) => troubles.push([work, code, message]));
+  const warnings = [];
+  chat.on("warning", ({ work, code, message }) => warnings.push([work, code, message]));
   server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
   await clock.settle();
   assert.deepEqual(conversation.retrying.map(({ work }) => work), ["token"]);
   await clock.advance(20_000);
   assert.deepEqual([calls, server.handshakes.length, server.live[0].token, conversation.retrying], [4, 1, token(DOCTOR, "t4"), []]);
-  assert.deepEqual(troubles, Array(2).fill(["token", "token", "the EHR is away"]));
+  assert.deepEqual(warnings, Array(2).fill(["token", "token", "the EHR is away"]));
 });
 
 test("a token callback that never answers holds nothing up: another token from anywhere releases all who wait", async () => {
@@ -175,15 +175,15 @@ test("a token callback that does not answer in half a minute is asked again, and
     const { clock, server, chat, open } = await world({ chat: { token: () => (give.push(null) === 1 ? token(DOCTOR) : new Promise((resolve) => { give[give.length - 1] = resolve; })) } });
     const conversation = open();
     await clock.advance(1_000);
-    const troubles = [];
-    chat.on("trouble", (error) => troubles.push(error));
+    const warnings = [];
+    chat.on("warning", (error) => warnings.push(error));
     server.refusedTokens.add(token(DOCTOR));
     server.cutAll(4401);
     await clock.advance(29_000);
     assert.equal(give.length, 2);
     await clock.advance(60_000);
     assert.ok(give.length > 2 && give.length < 6, `${give.length} calls`);
-    assert.ok(troubles.some(({ code, message }) => code === "token" && /in time/.test(message)));
+    assert.ok(warnings.some(({ code, message }) => code === "token" && /in time/.test(message)));
     give.at(isLate ? 1 : -1)(token(DOCTOR, "t2"));
     await clock.advance(60_000);
     assert.equal(conversation.state, "live", isLate ? "late" : "again");
@@ -216,12 +216,12 @@ for (const [name, bad] of [
     assert.throws(() => chat.setToken(bad), isClear);
     const conversation = open();
     await clock.advance(1_000);
-    const troubles = [];
-    chat.on("trouble", (error) => troubles.push(error));
+    const warnings = [];
+    chat.on("warning", (error) => warnings.push(error));
     server.refusedTokens.add(token(DOCTOR));
     server.cutAll(4401);
     await clock.advance(2_000);
-    assert.ok(troubles.length > 0 && troubles.some(isClear));
+    assert.ok(warnings.length > 0 && warnings.some(isClear));
     fresh = token(DOCTOR, "t2");
     await clock.advance(30_000);
     assert.equal(conversation.state, "live");

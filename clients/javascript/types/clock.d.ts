@@ -7,7 +7,7 @@ export function completeClock(clock: import("./types.js").Clock): FullClock;
 /** @type {FullClock} */
 export const systemClock: FullClock;
 /** A wait that can be cut short. */
-export class Pause {
+export class CancellableDelay {
     /** @param {import("./types.js").Clock} clock */
     constructor(clock: import("./types.js").Clock);
     /**
@@ -16,7 +16,7 @@ export class Pause {
      */
     wait(ms: number): Promise<void>;
     /** The wait, if there is one, is over. */
-    end(): void;
+    cancel(): void;
     #private;
 }
 export type FullClock = import("./types.js").Clock & {

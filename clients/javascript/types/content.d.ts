@@ -3,6 +3,6 @@
  * no server could ever take it.
  * @param {string} text
  */
-export function wellFormed(text: string): string;
+export function toWellFormed(text: string): string;
 /** @param {string} content @returns {string | null} Why the server would not take it. */
-export function contentProblem(content: string): string | null;
+export function findContentProblem(content: string): string | null;

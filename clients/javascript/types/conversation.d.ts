@@ -15,17 +15,17 @@
 /** @extends {Emitter<ConversationEvents>} */
 export class Conversation extends Emitter<ConversationEvents> {
     /**
-     * @param {import("./client.js").Context} context
+     * @param {import("./chat.js").Context} context
      * @param {import("./types.js").Participant} peer
      */
-    constructor(context: import("./client.js").Context, peer: import("./types.js").Participant);
+    constructor(context: import("./chat.js").Context, peer: import("./types.js").Participant);
     /** The other side. */
     peer: import("./types.js").Participant;
     /** What to show: by `seq`, then what is on its way. The same array until something changes. @returns {readonly Message[]} */
     get messages(): readonly Message[];
     /** Whether the newest messages have been loaded. */
     get loaded(): boolean;
-    /** Whether there are older ones, for `history()` to load. */
+    /** Whether there are older ones, for `loadOlder()` to load. */
     get hasMore(): boolean;
     /** @returns {import("./types.js").State} */
     get state(): import("./types.js").State;
@@ -61,7 +61,7 @@ export class Conversation extends Emitter<ConversationEvents> {
      * Loads the page before the oldest message in `messages`, and adds it there.
      * @returns {Promise<boolean>} Whether it can add more: there are still older ones, and room for them.
      */
-    history(): Promise<boolean>;
+    loadOlder(): Promise<boolean>;
     /**
      * Tells the other side that these were read: the given ones, or all received ones in `messages`.
      * @param {readonly Message[]} [which]
@@ -78,15 +78,15 @@ export class Conversation extends Emitter<ConversationEvents> {
     /** For `Chat`: somebody else uses it as well; or it is back from `close()`, before the last message was sent. @internal */
     reopen(): void;
     /** For `Chat`: ends everything. @internal */
-    abandon(): void;
+    destroy(): void;
     /** For `Chat`: the network or a token is back. @internal */
-    hurry(): void;
+    retryNow(): void;
     /** For `Chat`: other work has succeeded. @internal @param {boolean} hadFailed */
-    nudge(hadFailed: boolean): void;
+    shortenWait(hadFailed: boolean): void;
     /** For `Chat`: a fresh token. @internal @param {string} token */
-    offer(token: string): void;
+    updateToken(token: string): void;
     /** For `Chat`: presence has changed. @internal @param {import("./types.js").Participant} who */
-    presenceChanged(who: import("./types.js").Participant): void;
+    onPresenceChange(who: import("./types.js").Participant): void;
     #private;
 }
 export type Message = import("./types.js").Message;
@@ -103,5 +103,5 @@ export type ConversationEvents = {
     state: import("./types.js").State;
     error: ChatError;
 };
-import { Emitter } from "./events.js";
+import { Emitter } from "./emitter.js";
 import { ChatError } from "./errors.js";

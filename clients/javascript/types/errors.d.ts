@@ -3,7 +3,7 @@
  * @param {unknown} thrown
  * @param {string} code
  */
-export function asChatError(thrown: unknown, code: string): ChatError;
+export function toChatError(thrown: unknown, code: string): ChatError;
 /**
  * Whether two failures have the same reason, as far as people would tell.
  * @param {ChatError | null} a

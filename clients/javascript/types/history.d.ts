@@ -1,20 +1,20 @@
 /** @typedef {import("./types.js").ServerMessage} ServerMessage */
 /**
  * @typedef {object} Owner
- * @property {(messages: ServerMessage[], isOld: boolean) => void} take A page. `isOld`: it is older than what was announced, or begins everything.
- * @property {() => void} changed `loaded` or `hasMore` has.
- * @property {() => void} rested Nothing is being loaded.
- * @property {(error: import("./errors.js").ChatError) => void} failed It is tried again.
- * @property {() => void} worked It has failed before, and has not now.
+ * @property {(messages: ServerMessage[], isOld: boolean) => void} mergePage A page. `isOld`: it is older than what was announced, or begins everything.
+ * @property {() => void} onChange `loaded` or `hasMore` has.
+ * @property {() => void} onIdle Nothing is being loaded.
+ * @property {(error: import("./errors.js").ChatError) => void} onFailed It is tried again.
+ * @property {() => void} onRecovered It has failed before, and has not now.
  */
 export class History {
     /**
-     * @param {import("./client.js").Context} context
+     * @param {import("./chat.js").Context} context
      * @param {Record<string, string>} query
      * @param {import("./timeline.js").Timeline} timeline
      * @param {Owner} owner
      */
-    constructor(context: import("./client.js").Context, query: Record<string, string>, timeline: import("./timeline.js").Timeline, owner: Owner);
+    constructor(context: import("./chat.js").Context, query: Record<string, string>, timeline: import("./timeline.js").Timeline, owner: Owner);
     /** Whether the newest messages have been loaded. */
     loaded: boolean;
     /** Whether there are older ones. */
@@ -22,22 +22,22 @@ export class History {
     /** Why the newest messages could not be loaded, while that is tried again. */
     get error(): import("./errors.js").ChatError | null;
     /** `seq` of the first one that is missing and being loaded at this moment; Infinity when there is none. */
-    get awaited(): number;
+    get firstMissingSeq(): number;
     /** Something may have been missed. */
-    reload(): void;
+    refetch(): void;
     /** The same, and whatever a failure has to wait for is over. */
-    reloadAtOnce(): void;
+    refetchNow(): void;
     /** Nobody tells what is new. @param {boolean} on */
-    poll(on: boolean): void;
-    hurry(): void;
+    setPolling(on: boolean): void;
+    retryNow(): void;
     /** @param {boolean} hadFailed */
-    nudge(hadFailed: boolean): void;
+    shortenWait(hadFailed: boolean): void;
     /** What is under way is not taken any more. */
     close(): void;
     /** A message came by the socket: those before it should be there, or come in a moment. */
-    checkMissing(): void;
+    checkForGap(): void;
     /** The page before the oldest message. @returns {Promise<boolean>} Whether there are still older ones, and room for them. */
-    older(): Promise<boolean>;
+    loadOlder(): Promise<boolean>;
     #private;
 }
 export type ServerMessage = import("./types.js").ServerMessage;
@@ -45,21 +45,21 @@ export type Owner = {
     /**
      * A page. `isOld`: it is older than what was announced, or begins everything.
      */
-    take: (messages: ServerMessage[], isOld: boolean) => void;
+    mergePage: (messages: ServerMessage[], isOld: boolean) => void;
     /**
      * `loaded` or `hasMore` has.
      */
-    changed: () => void;
+    onChange: () => void;
     /**
      * Nothing is being loaded.
      */
-    rested: () => void;
+    onIdle: () => void;
     /**
      * It is tried again.
      */
-    failed: (error: import("./errors.js").ChatError) => void;
+    onFailed: (error: import("./errors.js").ChatError) => void;
     /**
      * It has failed before, and has not now.
      */
-    worked: () => void;
+    onRecovered: () => void;
 };

@@ -5,13 +5,13 @@
 /** @typedef {{ change: void, state: import("./types.js").State, error: ChatError }} InboxEvents */
 /** @extends {Emitter<InboxEvents>} */
 export class Inbox extends Emitter<InboxEvents> {
-    /** @param {import("./client.js").Context} context */
-    constructor(context: import("./client.js").Context);
+    /** @param {import("./chat.js").Context} context */
+    constructor(context: import("./chat.js").Context);
     /** Newest activity first. The same array until something changes. @returns {readonly InboxRow[]} */
     get rows(): readonly InboxRow[];
     /** Whether the first page has been loaded. */
     get loaded(): boolean;
-    /** Whether there are older ones, for `more()` to load. */
+    /** Whether there are older ones, for `loadMore()` to load. */
     get hasMore(): boolean;
     /** Unread messages in all rows that are loaded. */
     get unread(): number;
@@ -24,21 +24,21 @@ export class Inbox extends Emitter<InboxEvents> {
     /** Whether it was closed. @internal */
     get isClosed(): boolean;
     /** Loads the next page. @returns {Promise<boolean>} Whether there are still more. */
-    more(): Promise<boolean>;
+    loadMore(): Promise<boolean>;
     /** Ends the use that one call of `chat.inbox` began. With the last use the connection ends. */
     close(): void;
     /** For `Chat`: somebody else uses it as well. @internal */
-    share(): void;
+    addUse(): void;
     /** For `Chat`: ends it for all. @internal */
-    abandon(): void;
+    destroy(): void;
     /** For `Chat`: the network or a token is back. @internal */
-    hurry(): void;
+    retryNow(): void;
     /** For `Chat`: other work has succeeded. @internal @param {boolean} hadFailed */
-    nudge(hadFailed: boolean): void;
+    shortenWait(hadFailed: boolean): void;
     /** For `Chat`: a fresh token. @internal @param {string} token */
-    offer(token: string): void;
+    updateToken(token: string): void;
     /** For `Chat`: a conversation has changed. Where no socket tells what became of its row, it is loaded. @internal */
-    touched(): void;
+    invalidate(): void;
     #private;
 }
 export type InboxRow = import("./types.js").InboxRow;
@@ -50,4 +50,4 @@ export type InboxEvents = {
     state: import("./types.js").State;
     error: ChatError;
 };
-import { Emitter } from "./events.js";
+import { Emitter } from "./emitter.js";

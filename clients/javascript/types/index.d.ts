@@ -14,5 +14,5 @@ export type InboxRow = import("./types.js").InboxRow;
 export type TokenSource = import("./types.js").TokenSource;
 export type ServerMessage = import("./types.js").ServerMessage;
 export type ServerConversation = import("./types.js").ServerConversation;
-export { connect, Chat } from "./client.js";
+export { connect, Chat } from "./chat.js";
 export { keyOf, readToken } from "./participant.js";

@@ -4,28 +4,28 @@
  * @property {string} client_message_id
  * @property {object} body
  * @property {(outcome: Message | ChatError) => void} settle Called once: it is with the server, or is not going to be.
- * @property {boolean} [mayBeThere] The server may have it: at least one try ended without an answer that rules it out.
+ * @property {boolean} [mayBeStored] The server may have it: at least one try ended without an answer that rules it out.
  */
 /**
  * @typedef {object} Owner
  * @property {(body: object) => Promise<import("./types.js").ServerMessage>} post
- * @property {(message: import("./types.js").ServerMessage) => Message} sent The server's answer; returns it as it is shown.
- * @property {(entry: Entry, error: ChatError) => void} failed It will not be tried again.
- * @property {(error: ChatError) => void} waiting It will be.
- * @property {() => void} moving Nothing waits for another try any more.
+ * @property {(message: import("./types.js").ServerMessage) => Message} onSent The server's answer; returns it as it is shown.
+ * @property {(entry: Entry, error: ChatError) => void} onFailed It will not be tried again.
+ * @property {(error: ChatError) => void} onWaiting It will be.
+ * @property {() => void} onIdle Nothing waits for another try any more.
  */
 export class Outbox {
     /**
      * @param {Owner} owner
      * @param {{ clock: import("./types.js").Clock, random: () => number }} context
-     * @param {number} [most]
+     * @param {number} [capacity]
      */
     constructor(owner: Owner, { clock, random }: {
         clock: import("./types.js").Clock;
         random: () => number;
-    }, most?: number);
+    }, capacity?: number);
     get size(): number;
-    get full(): boolean;
+    get isFull(): boolean;
     /** @param {Entry} entry */
     add(entry: Entry): void;
     /** The server has it, as another way has told. @param {Message} message */
@@ -38,9 +38,9 @@ export class Outbox {
      */
     discard(client_message_id: string): boolean;
     /** Something has changed for the better. */
-    hurry(): void;
+    retryNow(): void;
     /** Other work has succeeded. @param {boolean} hadFailed Before. */
-    nudge(hadFailed: boolean): void;
+    shortenWait(hadFailed: boolean): void;
     close(): void;
     #private;
 }
@@ -55,25 +55,25 @@ export type Entry = {
     /**
      * The server may have it: at least one try ended without an answer that rules it out.
      */
-    mayBeThere?: boolean | undefined;
+    mayBeStored?: boolean | undefined;
 };
 export type Owner = {
     post: (body: object) => Promise<import("./types.js").ServerMessage>;
     /**
      * The server's answer; returns it as it is shown.
      */
-    sent: (message: import("./types.js").ServerMessage) => Message;
+    onSent: (message: import("./types.js").ServerMessage) => Message;
     /**
      * It will not be tried again.
      */
-    failed: (entry: Entry, error: ChatError) => void;
+    onFailed: (entry: Entry, error: ChatError) => void;
     /**
      * It will be.
      */
-    waiting: (error: ChatError) => void;
+    onWaiting: (error: ChatError) => void;
     /**
      * Nothing waits for another try any more.
      */
-    moving: () => void;
+    onIdle: () => void;
 };
 import { ChatError } from "./errors.js";

@@ -3,14 +3,14 @@ export class PageSize {
     constructor(clock: {
         elapsed: () => number;
     });
-    /** @param {number} most */
-    of(most: number): number;
+    /** @param {number} max */
+    limit(max: number): number;
     /**
      * Runs a request for one page, and learns from how long it takes.
      * @template T
-     * @param {() => Promise<T>} ask
+     * @param {() => Promise<T>} request
      * @returns {Promise<T>}
      */
-    measure<T>(ask: () => Promise<T>): Promise<T>;
+    measure<T>(request: () => Promise<T>): Promise<T>;
     #private;
 }

@@ -8,7 +8,7 @@ export function keyOf(participant: Participant): string;
  * @param {{ user_id?: string, contact_id?: string }} given
  * @returns {Participant}
  */
-export function participantOf(given: {
+export function parseParticipant(given: {
     user_id?: string;
     contact_id?: string;
 }): Participant;
@@ -25,7 +25,7 @@ export function conversationQuery(location_id: string, me: Participant, peer: Pa
  * @param {Participant} from
  * @param {Participant} to
  */
-export function ends(from: Participant, to: Participant): {
+export function endpointFields(from: Participant, to: Participant): {
     receiver_user_id: string;
     sender_user_id: string;
 } | {
@@ -44,7 +44,7 @@ export function ends(from: Participant, to: Participant): {
  * @param {Participant} me
  * @returns {Participant}
  */
-export function peerOf(row: {
+export function getPeer(row: {
     user_id: string;
     contact_id?: string;
     peer_user_id?: string;
@@ -73,5 +73,5 @@ export function checkToken(given: unknown, owner?: Participant | null): string;
  * @param {string} token
  * @returns {number | null}
  */
-export function lifeOf(token: string): number | null;
+export function tokenLifetimeMs(token: string): number | null;
 export type Participant = import("./types.js").Participant;

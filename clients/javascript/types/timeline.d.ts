@@ -4,18 +4,18 @@ export class Timeline {
     /** What to show. The same array until something changes. @returns {readonly Message[]} */
     get messages(): readonly Message[];
     get size(): number;
-    get begin(): number;
+    get firstSeq(): number;
     /** `seq` of the newest that the server has confirmed; 0 when there is none. */
-    get last(): number;
+    get lastSeq(): number;
     /** `seq` of the oldest one that is not here, though newer ones are; or null. */
-    get missing(): number | null;
+    get firstMissingSeq(): number | null;
     /**
-     * The `seq` to load from so that nothing is missed, receipts of the last `back` messages included.
-     * @param {number} back
+     * The `seq` to load from so that nothing is missed, receipts of the last `lookback` messages included.
+     * @param {number} lookback
      */
-    stale(back: number): number;
+    firstStaleSeq(lookback: number): number;
     /**
-     * Takes what the server says of a message. One from before the stretch is not kept: `history()` brings it, with those between.
+     * Takes what the server says of a message. One from before the stretch is not kept: `loadOlder()` brings it, with those between.
      * @param {ServerMessage} message
      * @returns {{ message: Message, isNew: boolean, confirms: boolean }} `confirms`: it was on its way.
      */
@@ -30,21 +30,21 @@ export class Timeline {
      * @param {Times} times
      * @returns {Message[]} Those that changed by it.
      */
-    receipt(ids: readonly string[], times: Times): Message[];
+    applyReceipt(ids: readonly string[], times: Times): Message[];
     /** One that is on its way. @param {string} client_message_id @param {string} content @param {string} sent_at */
-    add(client_message_id: string, content: string, sent_at: string): import("./types.js").Message;
+    addPending(client_message_id: string, content: string, sent_at: string): import("./types.js").Message;
     /**
      * One on its way has failed (`error`), or is tried again (null): then it is the last of those that wait.
      * @param {string} client_message_id
      * @param {import("./errors.js").ChatError | null} error
      */
-    fail(client_message_id: string, error: import("./errors.js").ChatError | null): void;
+    setSendError(client_message_id: string, error: import("./errors.js").ChatError | null): void;
     /** @param {string} client_message_id @returns {boolean} */
     remove(client_message_id: string): boolean;
     /** Everything from this `seq` on is to be here. What was kept from before it is forgotten. @param {number} seq */
-    beginAt(seq: number): void;
-    /** Forgets the oldest until `most` are left. @param {number} most @returns {boolean} Whether there were more. */
-    trim(most: number): boolean;
+    startAt(seq: number): void;
+    /** Forgets the oldest until `max` are left. @param {number} max @returns {boolean} Whether there were more. */
+    trim(max: number): boolean;
     /** The messages that this side has received and not read. @returns {Message[]} */
     unread(): Message[];
     /** @param {string} id @returns {Message | undefined} */

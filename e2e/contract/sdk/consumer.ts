@@ -8,11 +8,11 @@ export async function consume(): Promise<void> {
   const off: () => void = conversation.on("message", (message: Message) => console.log(message.content.length, message.seq ?? 0));
   conversation.on("state", (state: State) => console.log(state));
   const sent: Message = await conversation.send("Hello");
-  const more: boolean = await conversation.history();
+  const more: boolean = await conversation.loadOlder();
   const presence: Presence | null = await chat.presence({ user_id: "doc123" });
   const unread: number = chat.inbox().rows.reduce((sum, row) => sum + row.unread_count, 0);
   console.log(sent.status === "read", more, presence?.online, unread);
-  chat.on("trouble", (error: ChatError) => console.log(error.work satisfies Work | null, error.isForeign));
+  chat.on("warning", (error: ChatError) => console.log(error.work satisfies Work | null, error.isForeign));
   chat.on("retrying", (all: readonly Retried[]) => console.log(all.map(({ work, error, peer }) => `${work} ${error.message} ${peer?.user_id}`)));
   chat.on("presence", ({ online }) => console.log(online === null ? "unknown" : online));
   const isIncomplete: boolean = conversation.state === "incomplete" && conversation.retrying.length > 0;

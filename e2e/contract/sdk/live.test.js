@@ -85,8 +85,8 @@ test("history is paged upwards to the first message", async (t) => {
   const reader = (await client(t, patient)).conversation(doctor);
   await live(reader);
   assert.deepEqual([reader.messages.length, reader.messages[0].seq, reader.hasMore], [50, 71, true]);
-  assert.equal(await reader.history(), true);
-  assert.equal(await reader.history(), false);
+  assert.equal(await reader.loadOlder(), true);
+  assert.equal(await reader.loadOlder(), false);
   assert.deepEqual(texts(reader), count(120).map((n) => `text ${n}`));
 });
 
@@ -263,13 +263,13 @@ for (const [name, page] of [
     const between = await intermediary(t);
     const chat = await client(t, doctor, { url: between.url });
     between.page = page;
-    const troubles = new Set();
+    const warnings = new Set();
     let all;
     const told = new Promise((resolve) => { all = resolve; });
-    chat.on("trouble", ({ work, isForeign }) => {
+    chat.on("warning", ({ work, isForeign }) => {
       if (between.page) assert.ok(isForeign);
-      troubles.add(work);
-      if (["connection", "history", "inbox", "send"].every((one) => troubles.has(one))) all();
+      warnings.add(work);
+      if (["connection", "history", "inbox", "send"].every((one) => warnings.has(one))) all();
     });
     const states = [];
     const inbox = chat.inbox();
@@ -323,7 +323,7 @@ test("a line of 20 KB/s brings a page of long messages", async (t) => {
   const states = [];
   mine.on("state", (state) => states.push(state));
   await live(mine);
-  while (await mine.history());
+  while (await mine.loadOlder());
   assert.deepEqual(seqs(mine), count(45));
   assert.deepEqual(states, ["live"]);
 });

@@ -13,21 +13,21 @@ export const DEMO_PEOPLE = [
   { contact_id: "pat789", name: "Jonas Weber", about: "Patient" },
 ];
 
-const idOf = ({ user_id, contact_id }) => user_id ?? contact_id;
+const getId = ({ user_id, contact_id }) => user_id ?? contact_id;
 
-export const sameAs = (a, b) => Boolean(a && b) && a.user_id === b.user_id && a.contact_id === b.contact_id;
+export const isSameParticipant = (a, b) => Boolean(a && b) && a.user_id === b.user_id && a.contact_id === b.contact_id;
 
 /** `{ name, about }` to show for somebody. */
-export function describe(who, location_id) {
-  const known = development && location_id === DEMO_LOCATION && DEMO_PEOPLE.find((one) => sameAs(one, who));
-  return known || { name: idOf(who), about: who.user_id !== undefined ? "Staff" : "Patient" };
+export function describeParticipant(who, location_id) {
+  const known = development && location_id === DEMO_LOCATION && DEMO_PEOPLE.find((one) => isSameParticipant(one, who));
+  return known || { name: getId(who), about: who.user_id !== undefined ? "Staff" : "Patient" };
 }
 
 /** A coloured disc with initials. */
-export function avatar(who, location_id) {
-  const { name } = describe(who, location_id);
+export function createAvatar(who, location_id) {
+  const { name } = describeParticipant(who, location_id);
   const words = name.replace(/^Dr\.? /, "").split(/[\s._~-]+/).filter(Boolean);
   const initials = words.length > 1 ? words[0][0] + words.at(-1)[0] : name.slice(0, 2);
-  const tone = [...idOf(who)].reduce((sum, char) => (sum * 7 + char.codePointAt(0)) % 997, 0) % 6;
+  const tone = [...getId(who)].reduce((sum, char) => (sum * 7 + char.codePointAt(0)) % 997, 0) % 6;
   return h("span", { class: `avatar tone-${tone}`, "aria-hidden": "true" }, initials.toUpperCase());
 }

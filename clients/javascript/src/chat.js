@@ -3,49 +3,49 @@
 
 import { completeClock, systemClock } from "./clock.js";
 import { Conversation } from "./conversation.js";
-import { Credentials } from "./credentials.js";
+import { TokenProvider } from "./token-provider.js";
 import { ChatError } from "./errors.js";
-import { Emitter } from "./events.js";
-import { Http } from "./http.js";
+import { Emitter } from "./emitter.js";
+import { HttpClient } from "./http-client.js";
 import { Inbox } from "./inbox.js";
-import { keyOf, participantOf, readToken } from "./participant.js";
-import { PresenceBook } from "./presence.js";
-import { WakeWatch } from "./wake.js";
+import { keyOf, parseParticipant, readToken } from "./participant.js";
+import { PresenceCache } from "./presence-cache.js";
+import { WakeDetector } from "./wake-detector.js";
 
 /** @typedef {import("./types.js").Participant} Participant */
 
 /**
  * What the parts share.
  * @typedef {object} Context
- * @property {Http} http
+ * @property {HttpClient} http
  * @property {string} wsUrl
  * @property {new (url: string, protocols: string[]) => import("./types.js").WebSocketLike} WebSocket
- * @property {Credentials} credentials
+ * @property {TokenProvider} tokenProvider
  * @property {import("./clock.js").FullClock} clock
  * @property {() => number} random
  * @property {string} location_id
  * @property {Participant} me
  * @property {string} role
  * @property {number} maxMessages
- * @property {PresenceBook} presence
- * @property {(conversation: Conversation) => void} forget It is closed, and nothing of it waits to be sent.
- * @property {() => void} partsChanged Something was closed.
- * @property {(work: import("./types.js").Work, error: ChatError) => void} trouble Something failed that is tried again.
- * @property {() => void} recovered Something that had failed has succeeded.
- * @property {() => void} retryingChanged What is being tried again has changed.
- * @property {(expires_at: string) => void} expiring The token is about to end, and there is no other.
+ * @property {PresenceCache} presence
+ * @property {(conversation: Conversation) => void} removeConversation It is closed, and nothing of it waits to be sent.
+ * @property {() => void} onPartClosed Something was closed.
+ * @property {(work: import("./types.js").Work, error: ChatError) => void} warn Something failed that is tried again.
+ * @property {() => void} onRecovered Something that had failed has succeeded.
+ * @property {() => void} onRetryingChange What is being tried again has changed.
+ * @property {(expires_at: string) => void} onExpiring The token is about to end, and there is no other.
  */
 
 /**
  * @typedef {{
  *   expiring: { expires_at: string },
  *   unauthorized: ChatError,
- *   trouble: ChatError,
+ *   warning: ChatError,
  *   retrying: readonly import("./types.js").Retried[],
  *   presence: Participant & { online: boolean | null, last_seen_at: string | null },
  * }} ChatEvents
  * `expiring`: the token is about to end; `unauthorized`: it is refused. Both only when there is no other to be had: give one to
- * `setToken`. `trouble`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
+ * `setToken`. `warning`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
  * null when it is not known any more.
  */
 
@@ -57,44 +57,44 @@ export class Chat extends Emitter {
   /** @type {Inbox | null} */
   #inbox = null;
   #closed = false;
-  #wakeWatch;
+  #wakeDetector;
   /** @type {readonly import("./types.js").Retried[]} */
   #retrying = Object.freeze([]);
   /** @type {string | null} The token of which `unauthorized` told. */
-  #unauthorizedToken = null;
-  #wake = () => this.#hurry();
-  #seen = () => { if (globalThis.document?.visibilityState === "visible") this.#hurry(); };
+  #reportedToken = null;
+  #onWake = () => this.#retryNow();
+  #onVisibilityChange = () => { if (globalThis.document?.visibilityState === "visible") this.#retryNow(); };
 
   /**
    * Use `connect`.
-   * @param {Omit<Context, "presence" | "forget" | "partsChanged" | "trouble" | "recovered" | "retryingChanged" | "expiring">} shared
+   * @param {Omit<Context, "presence" | "removeConversation" | "onPartClosed" | "warn" | "onRecovered" | "onRetryingChange" | "onExpiring">} shared
    */
   constructor(shared) {
     super();
     this.#context = /** @type {Context} */ ({
       ...shared,
-      presence: new PresenceBook(shared, (who) => this.#presenceChanged(who)),
-      forget: (/** @type {Conversation} */ conversation) => this.#forget(conversation),
-      partsChanged: () => this.#partsChanged(),
-      trouble: (/** @type {import("./types.js").Work} */ work, /** @type {ChatError} */ error) => this.#troubled(work, error),
-      recovered: () => this.#nudge(true),
-      retryingChanged: () => this.#retryingChanged(),
-      expiring: (/** @type {string} */ expires_at) => this.emit("expiring", { expires_at }),
+      presence: new PresenceCache(shared, (who) => this.#updatePresence(who)),
+      removeConversation: (/** @type {Conversation} */ conversation) => this.#removeConversation(conversation),
+      onPartClosed: () => this.#updateParts(),
+      warn: (/** @type {import("./types.js").Work} */ work, /** @type {ChatError} */ error) => this.#warn(work, error),
+      onRecovered: () => this.#shortenWait(true),
+      onRetryingChange: () => this.#updateRetrying(),
+      onExpiring: (/** @type {string} */ expires_at) => this.emit("expiring", { expires_at }),
     });
-    this.#wakeWatch = new WakeWatch(shared.clock, this.#wake);
-    shared.http.succeeded = () => {
-      this.#unauthorizedToken = null;
-      this.#nudge(false);
+    this.#wakeDetector = new WakeDetector(shared.clock, this.#onWake);
+    shared.http.onSuccess = () => {
+      this.#reportedToken = null;
+      this.#shortenWait(false);
     };
-    shared.credentials.belongTo(shared.role === "service" ? null : shared.me);
-    shared.credentials.listen({
-      changed: (token) => { for (const part of this.#parts()) part.offer(token); },
-      released: () => this.#hurry(),
+    shared.tokenProvider.setOwner(shared.role === "service" ? null : shared.me);
+    shared.tokenProvider.addListener({
+      onChange: (token) => { for (const part of this.#parts()) part.updateToken(token); },
+      onRelease: () => this.#retryNow(),
     });
-    globalThis.addEventListener?.("online", this.#wake);
-    globalThis.addEventListener?.("pageshow", this.#wake);
-    globalThis.document?.addEventListener("resume", this.#wake);
-    globalThis.document?.addEventListener("visibilitychange", this.#seen);
+    globalThis.addEventListener?.("online", this.#onWake);
+    globalThis.addEventListener?.("pageshow", this.#onWake);
+    globalThis.document?.addEventListener("resume", this.#onWake);
+    globalThis.document?.addEventListener("visibilitychange", this.#onVisibilityChange);
   }
 
   /** Who this is. */
@@ -122,25 +122,25 @@ export class Chat extends Emitter {
    * @returns {Conversation}
    */
   conversation(peer) {
-    this.#mustBeOpen();
-    const who = participantOf(peer);
+    this.#assertOpen();
+    const who = parseParticipant(peer);
     let conversation = this.#conversations.get(keyOf(who));
     if (conversation) conversation.reopen();
     else {
       conversation = new Conversation(this.#context, who);
-      conversation.on("change", () => this.#inbox?.touched());
+      conversation.on("change", () => this.#inbox?.invalidate());
       this.#conversations.set(keyOf(who), conversation);
     }
-    this.#partsChanged();
+    this.#updateParts();
     return conversation;
   }
 
   /** All conversations. The same object for all who ask, until each of them has closed it. @returns {Inbox} */
   inbox() {
-    this.#mustBeOpen();
-    if (this.#inbox) this.#inbox.share();
+    this.#assertOpen();
+    if (this.#inbox) this.#inbox.addUse();
     else this.#inbox = new Inbox(this.#context);
-    this.#partsChanged();
+    this.#updateParts();
     return this.#inbox;
   }
 
@@ -150,7 +150,7 @@ export class Chat extends Emitter {
    * @returns {Promise<import("./types.js").Presence | null>}
    */
   presence(who) {
-    return this.#context.presence.ask(participantOf(who));
+    return this.#context.presence.fetch(parseParticipant(who));
   }
 
   /**
@@ -158,8 +158,8 @@ export class Chat extends Emitter {
    * @param {{ user_id?: string, contact_id?: string }} who
    * @returns {import("./types.js").Presence | null}
    */
-  knownPresence(who) {
-    return this.#context.presence.of(participantOf(who));
+  cachedPresence(who) {
+    return this.#context.presence.get(parseParticipant(who));
   }
 
   /**
@@ -167,48 +167,48 @@ export class Chat extends Emitter {
    * @param {string} token
    */
   setToken(token) {
-    this.#context.credentials.set(token);
+    this.#context.tokenProvider.setToken(token);
   }
 
   /** Ends everything. What was not sent is lost, as `pending` tells before. */
   close() {
     this.#closed = true;
-    globalThis.removeEventListener?.("online", this.#wake);
-    globalThis.removeEventListener?.("pageshow", this.#wake);
-    globalThis.document?.removeEventListener("resume", this.#wake);
-    globalThis.document?.removeEventListener("visibilitychange", this.#seen);
-    this.#inbox?.abandon();
-    for (const conversation of [...this.#conversations.values()]) conversation.abandon();
+    globalThis.removeEventListener?.("online", this.#onWake);
+    globalThis.removeEventListener?.("pageshow", this.#onWake);
+    globalThis.document?.removeEventListener("resume", this.#onWake);
+    globalThis.document?.removeEventListener("visibilitychange", this.#onVisibilityChange);
+    this.#inbox?.destroy();
+    for (const conversation of [...this.#conversations.values()]) conversation.destroy();
     this.#conversations.clear();
-    this.#wakeWatch.watch(false);
-    this.#context.credentials.close();
+    this.#wakeDetector.setEnabled(false);
+    this.#context.tokenProvider.close();
   }
 
   #parts() {
     return [...(this.#inbox ? [this.#inbox] : []), ...this.#conversations.values()];
   }
 
-  #hurry() {
-    for (const part of this.#parts()) part.hurry();
+  #retryNow() {
+    for (const part of this.#parts()) part.retryNow();
   }
 
   /** @param {boolean} hadFailed What has succeeded now. */
-  #nudge(hadFailed) {
-    for (const part of this.#parts()) part.nudge(hadFailed);
+  #shortenWait(hadFailed) {
+    for (const part of this.#parts()) part.shortenWait(hadFailed);
   }
 
   /** @param {import("./types.js").Work} work @param {ChatError} error */
-  #troubled(work, error) {
+  #warn(work, error) {
     error.work = work;
-    const { token } = this.#context.credentials;
-    if (error.isUnauthorized && this.#unauthorizedToken !== token) {
-      this.#unauthorizedToken = token;
+    const { token } = this.#context.tokenProvider;
+    if (error.isUnauthorized && this.#reportedToken !== token) {
+      this.#reportedToken = token;
       this.emit("unauthorized", error);
     }
-    this.emit("trouble", error);
+    this.emit("warning", error);
   }
 
-  #retryingChanged() {
+  #updateRetrying() {
     this.#retrying = Object.freeze([
       ...(this.#inbox?.retrying ?? []),
       ...[...this.#conversations.values()].flatMap(({ peer, retrying }) => retrying.map((one) => Object.freeze({ ...one, peer }))),
@@ -217,26 +217,26 @@ export class Chat extends Emitter {
   }
 
   /** Only who is connected needs to know that the machine slept. */
-  #partsChanged() {
+  #updateParts() {
     if (this.#inbox?.isClosed) this.#inbox = null;
-    this.#wakeWatch.watch(!this.#closed && this.#parts().length > 0);
+    this.#wakeDetector.setEnabled(!this.#closed && this.#parts().length > 0);
   }
 
   /** @param {Participant} who */
-  #presenceChanged(who) {
-    const presence = this.#context.presence.of(who);
+  #updatePresence(who) {
+    const presence = this.#context.presence.get(who);
     this.emit("presence", presence ? { ...who, ...presence } : { ...who, online: null, last_seen_at: null });
-    for (const conversation of this.#conversations.values()) conversation.presenceChanged(who);
+    for (const conversation of this.#conversations.values()) conversation.onPresenceChange(who);
   }
 
   /** @param {Conversation} conversation */
-  #forget(conversation) {
+  #removeConversation(conversation) {
     const key = keyOf(conversation.peer);
     if (this.#conversations.get(key) === conversation) this.#conversations.delete(key);
-    this.#partsChanged();
+    this.#updateParts();
   }
 
-  #mustBeOpen() {
+  #assertOpen() {
     if (this.#closed) throw new ChatError("the chat was closed", { code: "closed" });
   }
 }
@@ -254,15 +254,15 @@ export async function connect(options) {
   if (!WebSocket) throw new TypeError("this platform has no WebSocket: give one as `WebSocket` (Node.js 22 has its own)");
   const clock = completeClock(options.clock ?? systemClock);
   const random = options.random ?? Math.random;
-  const credentials = new Credentials(options.token, { clock, random });
-  const claims = readToken(await credentials.current());
-  const me = options.me ? participantOf(options.me) : claims.me;
+  const tokenProvider = new TokenProvider(options.token, { clock, random });
+  const claims = readToken(await tokenProvider.getToken());
+  const me = options.me ? parseParticipant(options.me) : claims.me;
   if (!me) throw new ChatError("the token does not say who this is: give `me`", { code: "token" });
   const location_id = options.location_id ?? (claims.locations.length === 1 ? claims.locations[0] : undefined);
   if (!location_id) throw new TypeError("the token is for several locations: give `location_id`");
   return new Chat({
-    http: new Http(base, options.fetch ?? ((input, init) => fetch(input, init)), credentials, clock),
-    wsUrl: `${base.replace(/^http/, "ws")}/ws`, WebSocket, credentials, clock, random,
+    http: new HttpClient(base, options.fetch ?? ((input, init) => fetch(input, init)), tokenProvider, clock),
+    wsUrl: `${base.replace(/^http/, "ws")}/ws`, WebSocket, tokenProvider, clock, random,
     location_id, me, role: claims.role, maxMessages: options.maxMessages ?? 5_000,
   });
 }

@@ -31,14 +31,14 @@ export class Emitter {
       try {
         listener(detail);
       } catch (error) {
-        report(error);
+        reportError(error);
       }
     }
   }
 }
 
 /** @param {unknown} error */
-function report(error) {
+function reportError(error) {
   if (globalThis.reportError) globalThis.reportError(error);
   else setTimeout(() => { throw error; }); // Node.js
 }

@@ -3,9 +3,9 @@
 import { h, setText } from "./dom.js";
 import { ConversationView } from "./conversation-view.js";
 import { InboxView } from "./inbox-view.js";
-import { time } from "./format.js";
-import { avatar, describe, sameAs } from "./people.js";
-import { tokenOf } from "./session.js";
+import { formatTime } from "./format.js";
+import { createAvatar, describeParticipant, isSameParticipant } from "./demo-people.js";
+import { extractToken } from "./session.js";
 
 const STATES = {
   connecting: "Connecting…", live: "Connected", incomplete: "Delayed", degraded: "Delayed", reconnecting: "Reconnecting…", refused: "No access", closed: "Offline",
@@ -17,47 +17,47 @@ export class PersonView {
   #inbox;
   #inboxView;
   #conversationView = null;
-  #place = h("div", { class: "place" });
+  #conversationSlot = h("div", { class: "place" });
   #state;
-  #ended;
+  #tokenForm;
   #isRefused = false; // the server has refused the token
 
   /**
    * @param {string} name Of the pane.
    * @param {import("/sdk/index.js").Chat} chat
-   * @param {{ changed: () => void, remember: (change: object) => void, leave: (problem?: string) => void }} owner
+   * @param {{ onChange: () => void, remember: (change: object) => void, leave: (problem?: string) => void }} owner
    */
   constructor(name, chat, owner) {
     this.chat = chat;
     this.#name = name;
     this.#owner = owner;
     this.#inbox = chat.inbox();
-    const { name: title, about } = describe(chat.me, chat.location_id);
+    const { name: title, about } = describeParticipant(chat.me, chat.location_id);
     this.title = title;
     this.#inboxView = new InboxView(name, title, chat, this.#inbox, (peer) => this.show(peer, { focus: true }));
     this.#state = h("span", { class: "state", role: "status", dataset: { testid: `${name}-state` } });
-    this.#ended = this.#signInAgain();
+    this.#tokenForm = this.#createTokenForm();
     this.element = h("div", { class: "person", dataset: { view: "inbox" } },
       h("header", { class: "who" },
-        avatar(chat.me, chat.location_id),
+        createAvatar(chat.me, chat.location_id),
         h("div", { class: "names" }, h("h2", {}, title), h("span", { class: "soft" }, `${about} · ${chat.location_id}`)),
         this.#state,
-        h("button", { type: "button", class: "quiet", dataset: { testid: `${name}-signout` }, onclick: () => this.#leave() }, "Sign out")),
-      this.#ended,
-      h("div", { class: "columns" }, this.#inboxView.element, this.#place));
-    this.#showNothing();
-    const update = () => { this.#showState(); owner.changed(); };
+        h("button", { type: "button", class: "quiet", dataset: { testid: `${name}-signout` }, onclick: () => this.#signOut() }, "Sign out")),
+      this.#tokenForm,
+      h("div", { class: "columns" }, this.#inboxView.element, this.#conversationSlot));
+    this.#showPlaceholder();
+    const update = () => { this.#showState(); owner.onChange(); };
     this.#inbox.on("change", update);
     this.#inbox.on("state", update);
-    chat.on("expiring", ({ expires_at }) => this.#askAgain(`Your sign-in ends at ${time(expires_at)}.`));
+    chat.on("expiring", ({ expires_at }) => this.#requestToken(`Your sign-in ends at ${formatTime(expires_at)}.`));
     chat.on("unauthorized", (error) => {
       this.#isRefused = true;
-      this.#askAgain(`Your sign-in has ended: ${error.message}.`);
+      this.#requestToken(`Your sign-in has ended: ${error.message}.`);
     });
     chat.on("retrying", (works) => {
       if (!this.#isRefused || works.some(({ error }) => error.isUnauthorized)) return;
       this.#isRefused = false; // another token, or it was the server's mistake and has passed
-      this.#ended.hidden = true;
+      this.#tokenForm.hidden = true;
     });
     update();
   }
@@ -68,23 +68,23 @@ export class PersonView {
 
   /** Opens the conversation with somebody. */
   show(peer, { focus = false } = {}) {
-    if (!sameAs(this.#conversationView?.peer, peer)) {
+    if (!isSameParticipant(this.#conversationView?.peer, peer)) {
       this.#conversationView?.close();
       const conversation = this.chat.conversation(peer);
       this.#conversationView = new ConversationView(this.#name, this.chat, conversation, { back: () => this.#back() });
       conversation.on("state", () => this.#showState());
-      this.#place.replaceChildren(this.#conversationView.element);
+      this.#conversationSlot.replaceChildren(this.#conversationView.element);
       this.#inboxView.select(peer);
       this.#owner.remember({ peer });
       this.#showState();
     }
     this.element.dataset.view = "conversation";
-    this.#conversationView.shown();
+    this.#conversationView.onShown();
     if (focus) this.#conversationView.focus();
   }
 
   /** The same, unless another one is open. */
-  meet(peer) {
+  showUnlessOpen(peer) {
     if (!this.#conversationView) this.show(peer);
   }
 
@@ -101,18 +101,18 @@ export class PersonView {
     this.#owner.remember({ peer: null });
     this.#inboxView.select(null);
     this.element.dataset.view = "inbox";
-    this.#showNothing();
+    this.#showPlaceholder();
     this.#showState();
     if (peer) this.#inboxView.focus(peer);
   }
 
-  #leave() {
+  #signOut() {
     if (this.chat.pending > 0 && !confirm("Messages that were not sent yet will be lost. Sign out?")) return;
     this.#owner.leave();
   }
 
-  #showNothing() {
-    this.#place.replaceChildren(h("p", { class: "nothing soft" }, "Choose a conversation, or begin a new one."));
+  #showPlaceholder() {
+    this.#conversationSlot.replaceChildren(h("p", { class: "nothing soft" }, "Choose a conversation, or begin a new one."));
   }
 
   /** Of what is open: the conversation's, else the inbox's. */
@@ -126,26 +126,26 @@ export class PersonView {
   }
 
   /** A pasted token ends, and nobody can get another one but the person. */
-  #askAgain(why) {
-    setText(this.#ended.querySelector("p"), `${why} Give another token to go on; nothing you wrote is lost.`);
-    this.#ended.hidden = false;
+  #requestToken(why) {
+    setText(this.#tokenForm.querySelector("p"), `${why} Give another token to go on; nothing you wrote is lost.`);
+    this.#tokenForm.hidden = false;
   }
 
-  #signInAgain() {
+  #createTokenForm() {
     const field = h("input", { type: "password", id: `${this.#name}-again`, dataset: { testid: `${this.#name}-again` }, autocomplete: "off", spellcheck: "false", placeholder: "eyJ…", required: true });
     return h("form", {
       class: "banner bad", hidden: true,
       onsubmit: (event) => {
         event.preventDefault();
-        const token = tokenOf(field.value);
+        const token = extractToken(field.value);
         try {
           if (!token) throw new Error("This is no access token: it has three parts, joined by dots.");
           this.chat.setToken(token);
           this.#owner.remember({ token });
           field.value = "";
-          this.#ended.hidden = true;
+          this.#tokenForm.hidden = true;
         } catch (error) {
-          setText(this.#ended.querySelector("p"), error.message);
+          setText(this.#tokenForm.querySelector("p"), error.message);
         }
       },
     }, h("p", { role: "alert" }), h("label", { for: `${this.#name}-again` }, "Access token"),

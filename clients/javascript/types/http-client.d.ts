@@ -1,16 +1,16 @@
-export { retryAfter } from "./answer.js";
+export { parseRetryAfter } from "./response.js";
 /** @typedef {{ [name: string]: string | number | undefined }} Query */
-/** @typedef {import("./answer.js").Shape} Shape */
-export class Http {
+/** @typedef {import("./response.js").Shape} Shape */
+export class HttpClient {
     /**
      * @param {string} base
      * @param {(input: string, init: RequestInit) => Promise<Response>} fetch
-     * @param {import("./credentials.js").Credentials} credentials
+     * @param {import("./token-provider.js").TokenProvider} tokenProvider
      * @param {import("./types.js").Clock} clock
      */
-    constructor(base: string, fetch: (input: string, init: RequestInit) => Promise<Response>, credentials: import("./credentials.js").Credentials, clock: import("./types.js").Clock);
+    constructor(base: string, fetch: (input: string, init: RequestInit) => Promise<Response>, tokenProvider: import("./token-provider.js").TokenProvider, clock: import("./types.js").Clock);
     /** Called after each answer that was a success. @type {() => void} */
-    succeeded: () => void;
+    onSuccess: () => void;
     /**
      * @param {string} path
      * @param {Query} query
@@ -27,4 +27,4 @@ export class Http {
 export type Query = {
     [name: string]: string | number | undefined;
 };
-export type Shape = import("./answer.js").Shape;
+export type Shape = import("./response.js").Shape;

@@ -9,43 +9,43 @@ export function connect(options: import("./types.js").Options): Promise<Chat>;
 /**
  * What the parts share.
  * @typedef {object} Context
- * @property {Http} http
+ * @property {HttpClient} http
  * @property {string} wsUrl
  * @property {new (url: string, protocols: string[]) => import("./types.js").WebSocketLike} WebSocket
- * @property {Credentials} credentials
+ * @property {TokenProvider} tokenProvider
  * @property {import("./clock.js").FullClock} clock
  * @property {() => number} random
  * @property {string} location_id
  * @property {Participant} me
  * @property {string} role
  * @property {number} maxMessages
- * @property {PresenceBook} presence
- * @property {(conversation: Conversation) => void} forget It is closed, and nothing of it waits to be sent.
- * @property {() => void} partsChanged Something was closed.
- * @property {(work: import("./types.js").Work, error: ChatError) => void} trouble Something failed that is tried again.
- * @property {() => void} recovered Something that had failed has succeeded.
- * @property {() => void} retryingChanged What is being tried again has changed.
- * @property {(expires_at: string) => void} expiring The token is about to end, and there is no other.
+ * @property {PresenceCache} presence
+ * @property {(conversation: Conversation) => void} removeConversation It is closed, and nothing of it waits to be sent.
+ * @property {() => void} onPartClosed Something was closed.
+ * @property {(work: import("./types.js").Work, error: ChatError) => void} warn Something failed that is tried again.
+ * @property {() => void} onRecovered Something that had failed has succeeded.
+ * @property {() => void} onRetryingChange What is being tried again has changed.
+ * @property {(expires_at: string) => void} onExpiring The token is about to end, and there is no other.
  */
 /**
  * @typedef {{
  *   expiring: { expires_at: string },
  *   unauthorized: ChatError,
- *   trouble: ChatError,
+ *   warning: ChatError,
  *   retrying: readonly import("./types.js").Retried[],
  *   presence: Participant & { online: boolean | null, last_seen_at: string | null },
  * }} ChatEvents
  * `expiring`: the token is about to end; `unauthorized`: it is refused. Both only when there is no other to be had: give one to
- * `setToken`. `trouble`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
+ * `setToken`. `warning`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
  * null when it is not known any more.
  */
 /** @extends {Emitter<ChatEvents>} */
 export class Chat extends Emitter<ChatEvents> {
     /**
      * Use `connect`.
-     * @param {Omit<Context, "presence" | "forget" | "partsChanged" | "trouble" | "recovered" | "retryingChanged" | "expiring">} shared
+     * @param {Omit<Context, "presence" | "removeConversation" | "onPartClosed" | "warn" | "onRecovered" | "onRetryingChange" | "onExpiring">} shared
      */
-    constructor(shared: Omit<Context, "presence" | "forget" | "partsChanged" | "trouble" | "recovered" | "retryingChanged" | "expiring">);
+    constructor(shared: Omit<Context, "presence" | "removeConversation" | "onPartClosed" | "warn" | "onRecovered" | "onRetryingChange" | "onExpiring">);
     /** Who this is. */
     get me(): import("./types.js").Participant;
     get location_id(): string;
@@ -78,7 +78,7 @@ export class Chat extends Emitter<ChatEvents> {
      * @param {{ user_id?: string, contact_id?: string }} who
      * @returns {import("./types.js").Presence | null}
      */
-    knownPresence(who: {
+    cachedPresence(who: {
         user_id?: string;
         contact_id?: string;
     }): import("./types.js").Presence | null;
@@ -96,45 +96,45 @@ export type Participant = import("./types.js").Participant;
  * What the parts share.
  */
 export type Context = {
-    http: Http;
+    http: HttpClient;
     wsUrl: string;
     WebSocket: new (url: string, protocols: string[]) => import("./types.js").WebSocketLike;
-    credentials: Credentials;
+    tokenProvider: TokenProvider;
     clock: import("./clock.js").FullClock;
     random: () => number;
     location_id: string;
     me: Participant;
     role: string;
     maxMessages: number;
-    presence: PresenceBook;
+    presence: PresenceCache;
     /**
      * It is closed, and nothing of it waits to be sent.
      */
-    forget: (conversation: Conversation) => void;
+    removeConversation: (conversation: Conversation) => void;
     /**
      * Something was closed.
      */
-    partsChanged: () => void;
+    onPartClosed: () => void;
     /**
      * Something failed that is tried again.
      */
-    trouble: (work: import("./types.js").Work, error: ChatError) => void;
+    warn: (work: import("./types.js").Work, error: ChatError) => void;
     /**
      * Something that had failed has succeeded.
      */
-    recovered: () => void;
+    onRecovered: () => void;
     /**
      * What is being tried again has changed.
      */
-    retryingChanged: () => void;
+    onRetryingChange: () => void;
     /**
      * The token is about to end, and there is no other.
      */
-    expiring: (expires_at: string) => void;
+    onExpiring: (expires_at: string) => void;
 };
 /**
  * `expiring`: the token is about to end; `unauthorized`: it is refused. Both only when there is no other to be had: give one to
- * `setToken`. `trouble`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
+ * `setToken`. `warning`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
  * null when it is not known any more.
  */
 export type ChatEvents = {
@@ -142,17 +142,17 @@ export type ChatEvents = {
         expires_at: string;
     };
     unauthorized: ChatError;
-    trouble: ChatError;
+    warning: ChatError;
     retrying: readonly import("./types.js").Retried[];
     presence: Participant & {
         online: boolean | null;
         last_seen_at: string | null;
     };
 };
-import { Emitter } from "./events.js";
+import { Emitter } from "./emitter.js";
 import { Conversation } from "./conversation.js";
 import { Inbox } from "./inbox.js";
-import { Http } from "./http.js";
-import { Credentials } from "./credentials.js";
-import { PresenceBook } from "./presence.js";
+import { HttpClient } from "./http-client.js";
+import { TokenProvider } from "./token-provider.js";
+import { PresenceCache } from "./presence-cache.js";
 import { ChatError } from "./errors.js";

@@ -2,25 +2,25 @@
 // word. Browsers tell of some such moments; of a lid that was shut under a page in view they do not.
 
 const TICK_MS = 5_000;
-const SLEPT_MS = 15_000; // more than a busy page is late
+const MIN_SLEEP_MS = 15_000; // more than a busy page is late
 
-export class WakeWatch {
+export class WakeDetector {
   #clock;
-  #woken;
+  #onWake;
   /** @type {(() => void) | null} */
   #cancel = null;
 
   /**
    * @param {import("./clock.js").FullClock} clock
-   * @param {() => void} woken
+   * @param {() => void} onWake
    */
-  constructor(clock, woken) {
+  constructor(clock, onWake) {
     this.#clock = clock;
-    this.#woken = woken;
+    this.#onWake = onWake;
   }
 
   /** @param {boolean} on */
-  watch(on) {
+  setEnabled(on) {
     if (on === (this.#cancel !== null)) return;
     this.#cancel?.();
     this.#cancel = null;
@@ -33,7 +33,7 @@ export class WakeWatch {
     this.#cancel = after(TICK_MS, () => {
       this.#tick();
       // Some platforms stop the steady clock while they sleep; the wall clock may be set. A needless look costs a ping.
-      if (Math.max(now() - wall, elapsed() - steady) > TICK_MS + SLEPT_MS) this.#woken();
+      if (Math.max(now() - wall, elapsed() - steady) > TICK_MS + MIN_SLEEP_MS) this.#onWake();
     });
   }
 }

@@ -1,18 +1,18 @@
 /** @typedef {import("./errors.js").ChatError} ChatError */
 /** @typedef {import("./types.js").Work} Work */
 /** @typedef {import("./types.js").Retried} Retried */
-export class Retrying {
+export class RetryList {
     /**
-     * @param {() => void} changed
-     * @param {() => void} recovered Something that had failed is over.
+     * @param {() => void} onChange
+     * @param {() => void} onRecovered Something that had failed is over.
      */
-    constructor(changed: () => void, recovered: () => void);
+    constructor(onChange: () => void, onRecovered: () => void);
     /** The same array until something changes. @returns {readonly Retried[]} */
     get list(): readonly Retried[];
     /** @param {Work} work @param {ChatError} error */
-    failed(work: Work, error: ChatError): void;
+    add(work: Work, error: ChatError): void;
     /** It is not tried again any more, or has succeeded. @param {Work} work */
-    over(work: Work): void;
+    remove(work: Work): void;
     clear(): void;
     #private;
 }

@@ -4,21 +4,21 @@
 /** @typedef {import("./types.js").Work} Work */
 /** @typedef {import("./types.js").Retried} Retried */
 
-export class Retrying {
-  #changed;
-  #recovered;
+export class RetryList {
+  #onChange;
+  #onRecovered;
   /** @type {Map<Work, ChatError>} */
-  #works = new Map();
+  #errors = new Map();
   /** @type {readonly Retried[]} */
   #list = Object.freeze([]);
 
   /**
-   * @param {() => void} changed
-   * @param {() => void} recovered Something that had failed is over.
+   * @param {() => void} onChange
+   * @param {() => void} onRecovered Something that had failed is over.
    */
-  constructor(changed, recovered) {
-    this.#changed = changed;
-    this.#recovered = recovered;
+  constructor(onChange, onRecovered) {
+    this.#onChange = onChange;
+    this.#onRecovered = onRecovered;
   }
 
   /** The same array until something changes. @returns {readonly Retried[]} */
@@ -27,26 +27,26 @@ export class Retrying {
   }
 
   /** @param {Work} work @param {ChatError} error */
-  failed(work, error) {
-    this.#works.set(work, error);
+  add(work, error) {
+    this.#errors.set(work, error);
     this.#update();
   }
 
   /** It is not tried again any more, or has succeeded. @param {Work} work */
-  over(work) {
-    if (!this.#works.delete(work)) return;
+  remove(work) {
+    if (!this.#errors.delete(work)) return;
     this.#update();
-    this.#recovered();
+    this.#onRecovered();
   }
 
   clear() {
-    if (this.#works.size === 0) return;
-    this.#works.clear();
+    if (this.#errors.size === 0) return;
+    this.#errors.clear();
     this.#update();
   }
 
   #update() {
-    this.#list = Object.freeze([...this.#works].map(([work, error]) => Object.freeze({ work, error })));
-    this.#changed();
+    this.#list = Object.freeze([...this.#errors].map(([work, error]) => Object.freeze({ work, error })));
+    this.#onChange();
   }
 }

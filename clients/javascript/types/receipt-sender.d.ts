@@ -2,16 +2,16 @@
 /** @typedef {{ id: string, delivered_at: string | null, read_at: string | null }} Marked */
 /**
  * @typedef {object} Owner
- * @property {(marked: Marked[]) => void} marked The server's answers.
- * @property {(error: import("./errors.js").ChatError) => void} waiting It is tried again.
- * @property {() => void} over It is not tried again any more.
+ * @property {(marked: Marked[]) => void} onMarked The server's answers.
+ * @property {(error: import("./errors.js").ChatError) => void} onWaiting It is tried again.
+ * @property {() => void} onDone It is not tried again any more.
  */
-export class Receipts {
+export class ReceiptSender {
     /**
-     * @param {import("./client.js").Context} context
+     * @param {import("./chat.js").Context} context
      * @param {Owner} owner
      */
-    constructor({ http, clock, random }: import("./client.js").Context, owner: Owner);
+    constructor({ http, clock, random }: import("./chat.js").Context, owner: Owner);
     /**
      * Resolves once the server has them; rejects when it will not take them.
      * @param {Kind} kind
@@ -20,9 +20,9 @@ export class Receipts {
      */
     mark(kind: Kind, ids: readonly string[]): Promise<void>;
     /** Something has changed for the better. */
-    hurry(): void;
+    retryNow(): void;
     /** Other work has succeeded. @param {boolean} hadFailed Before. */
-    nudge(hadFailed: boolean): void;
+    shortenWait(hadFailed: boolean): void;
     /** What waits is told at once: whoever reads something and leaves has read it. But it is tried once only. */
     close(): void;
     reopen(): void;
@@ -38,13 +38,13 @@ export type Owner = {
     /**
      * The server's answers.
      */
-    marked: (marked: Marked[]) => void;
+    onMarked: (marked: Marked[]) => void;
     /**
      * It is tried again.
      */
-    waiting: (error: import("./errors.js").ChatError) => void;
+    onWaiting: (error: import("./errors.js").ChatError) => void;
     /**
      * It is not tried again any more.
      */
-    over: () => void;
+    onDone: () => void;
 };

@@ -1,5 +1,5 @@
 /** @typedef {"first" | "expiring" | "refused"} Reason */
-export class Credentials {
+export class TokenProvider {
     /**
      * @param {string | import("./types.js").TokenSource} source
      * @param {{ clock: import("./clock.js").FullClock, random: () => number }} context
@@ -11,17 +11,17 @@ export class Credentials {
     /** The token in force; empty when there is none yet. */
     get token(): string;
     /** From now on, tokens of others are not taken. @param {import("./types.js").Participant | null} owner */
-    belongTo(owner: import("./types.js").Participant | null): void;
+    setOwner(owner: import("./types.js").Participant | null): void;
     /**
-     * `changed`: a token took the place of another. `released`: work that waits for a token should be tried.
-     * @param {{ changed: (token: string) => void, released: () => void }} listener
+     * `onChange`: a token took the place of another. `onRelease`: work that waits for a token should be tried.
+     * @param {{ onChange: (token: string) => void, onRelease: () => void }} listener
      */
-    listen(listener: {
-        changed: (token: string) => void;
-        released: () => void;
+    addListener(listener: {
+        onChange: (token: string) => void;
+        onRelease: () => void;
     }): void;
     /** @returns {Promise<string>} */
-    current(): Promise<string>;
+    getToken(): Promise<string>;
     /**
      * Another token than `used`, or null when there is none to be had now.
      * @param {string} used
@@ -33,18 +33,18 @@ export class Credentials {
      * Milliseconds until `used` may be renewed though it has not been refused.
      * @param {string} used
      */
-    renewalDelay(used: string): number;
+    getRenewalDelay(used: string): number;
     /** A token that came on its own. The same one again says that it is good: what waits is tried. @param {string} given */
-    set(given: string): void;
+    setToken(given: string): void;
     /** The server has answered to it. @param {string} token */
-    accepted(token: string): void;
+    markAccepted(token: string): void;
     /** The server has refused it. @param {string} token */
-    refused(token: string): void;
+    markRefused(token: string): void;
     /**
      * Something in between has refused a request. It may check tokens itself.
      * @returns {boolean} Whether another token is worth a try.
      */
-    refusedInBetween(): boolean;
+    countForeignRefusal(): boolean;
     close(): void;
     #private;
 }

@@ -1,5 +1,5 @@
 /** @typedef {import("./errors.js").ChatError} ChatError */
-export class Retry {
+export class RetryTimer {
     /**
      * @param {{ clock: import("./types.js").Clock, random: () => number }} context
      * @param {{ base?: number, cap?: number }} [bounds] In milliseconds.
@@ -19,13 +19,13 @@ export class Retry {
      */
     wait(error: ChatError | null, more?: number): Promise<void>;
     /** The next failure is the first one. */
-    succeeded(): void;
+    reset(): void;
     /** Something has changed for the better. */
-    hurry(): void;
+    retryNow(): void;
     /** Other work has succeeded. @param {boolean} hadFailed Before. */
-    nudge(hadFailed: boolean): void;
+    shortenWait(hadFailed: boolean): void;
     /** Whatever it waits for. */
-    end(): void;
+    cancel(): void;
     #private;
 }
 export type ChatError = import("./errors.js").ChatError;

@@ -2,35 +2,35 @@
  * @typedef {object} Owner
  * @property {() => Record<string, string>} query What the socket is for.
  * @property {() => Promise<unknown>} probe The same question over HTTP: tells why a handshake was refused, which browsers do not.
- * @property {(frame: any) => void} frame
- * @property {() => void} changed State or error has.
- * @property {(work: import("./types.js").Work, error: ChatError) => void} failed It is tried again.
- * @property {(work: import("./types.js").Work) => void} over It is not tried again any more.
+ * @property {(frame: any) => void} onFrame
+ * @property {() => void} onChange State or error has.
+ * @property {(work: import("./types.js").Work, error: ChatError) => void} onFailed It is tried again.
+ * @property {(work: import("./types.js").Work) => void} onDone It is not tried again any more.
  */
-export class LiveSocket {
+export class ReconnectingSocket {
     /**
-     * @param {import("./client.js").Context} context
+     * @param {import("./chat.js").Context} context
      * @param {Owner} owner
      */
-    constructor(context: import("./client.js").Context, owner: Owner);
+    constructor(context: import("./chat.js").Context, owner: Owner);
     /** @type {ChatError | null} Why there is no connection, as far as that is known. */
     error: ChatError | null;
     get state(): import("./types.js").SocketState;
     /** Whether nobody tells at the moment what happens. */
-    get isCut(): boolean;
+    get isInterrupted(): boolean;
     open(): void;
     close(): void;
     /** Something has changed for the better (network, token): no reason to wait any longer. */
-    hurry(): void;
+    retryNow(): void;
     /** Other work has succeeded. @param {boolean} hadFailed Before. */
-    nudge(hadFailed: boolean): void;
+    shortenWait(hadFailed: boolean): void;
     /**
      * @param {object} frame
      * @returns {boolean} Whether it was handed to the network.
      */
     send(frame: object): boolean;
     /** A fresh token, for the socket that is open. @param {string} token */
-    offer(token: string): void;
+    updateToken(token: string): void;
     #private;
 }
 export type Owner = {
@@ -42,18 +42,18 @@ export type Owner = {
      * The same question over HTTP: tells why a handshake was refused, which browsers do not.
      */
     probe: () => Promise<unknown>;
-    frame: (frame: any) => void;
+    onFrame: (frame: any) => void;
     /**
      * State or error has.
      */
-    changed: () => void;
+    onChange: () => void;
     /**
      * It is tried again.
      */
-    failed: (work: import("./types.js").Work, error: ChatError) => void;
+    onFailed: (work: import("./types.js").Work, error: ChatError) => void;
     /**
      * It is not tried again any more.
      */
-    over: (work: import("./types.js").Work) => void;
+    onDone: (work: import("./types.js").Work) => void;
 };
 import { ChatError } from "./errors.js";

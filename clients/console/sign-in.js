@@ -1,8 +1,8 @@
 // Signing in: somebody of the demonstration, or a token that was issued elsewhere.
 
 import { h } from "./dom.js";
-import { avatar, DEMO_LOCATION, DEMO_PEOPLE, development } from "./people.js";
-import { demoToken, tokenOf } from "./session.js";
+import { createAvatar, DEMO_LOCATION, DEMO_PEOPLE, development } from "./demo-people.js";
+import { fetchDemoToken, extractToken } from "./session.js";
 
 /**
  * The card to sign in with. `enter({ token, demo })` may throw what is to be told.
@@ -10,7 +10,7 @@ import { demoToken, tokenOf } from "./session.js";
  * @param {string} title
  * @param {"user" | "contact" | null} role Who is expected; null: anybody.
  */
-export function signInCard(name, title, role, enter) {
+export function createSignInCard(name, title, role, enter) {
   const problem = h("p", { class: "problem", role: "alert", dataset: { testid: `${name}-error` } });
   const busy = (on) => { for (const control of card.querySelectorAll("button, input")) control.disabled = on; };
 
@@ -32,8 +32,8 @@ export function signInCard(name, title, role, enter) {
     h("ul", { "aria-labelledby": `${name}-people` }, ...people.map((person) => h("li", {},
       h("button", {
         type: "button", class: "person-choice", dataset: { testid: `${name}-demo-${person.user_id ?? person.contact_id}` },
-        onclick: () => attempt(async () => ({ token: await demoToken(person), demo: person })),
-      }, avatar(person, DEMO_LOCATION), h("span", { class: "names" }, h("strong", {}, person.name), h("span", { class: "soft" }, person.about)))))));
+        onclick: () => attempt(async () => ({ token: await fetchDemoToken(person), demo: person })),
+      }, createAvatar(person, DEMO_LOCATION), h("span", { class: "names" }, h("strong", {}, person.name), h("span", { class: "soft" }, person.about)))))));
 
   const field = h("input", {
     type: "password", id: `${name}-token`, dataset: { testid: `${name}-token` }, autocomplete: "off", spellcheck: "false",
@@ -43,7 +43,7 @@ export function signInCard(name, title, role, enter) {
     onsubmit: (event) => {
       event.preventDefault();
       void attempt(async () => {
-        const token = tokenOf(field.value);
+        const token = extractToken(field.value);
         if (!token) throw new Error("This is no access token: it has three parts, joined by dots.");
         field.value = "";
         return { token, demo: null };

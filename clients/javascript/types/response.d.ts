@@ -1,24 +1,24 @@
 /**
- * The failure that an answer tells of.
- * @param {Response} answer
+ * The failure that an response tells of.
+ * @param {Response} response
  * @param {string} text Its body.
  * @param {number} now Milliseconds since 1970.
  */
-export function problemOf(answer: Response, text: string, now: number): ChatError;
+export function errorFromResponse(response: Response, text: string, now: number): ChatError;
 /**
- * An answer that is not the chat server's. What it says is not passed on: it may be a page of anybody's.
- * @param {Response} answer
+ * An response that is not the chat server's. What it says is not passed on: it may be a page of anybody's.
+ * @param {Response} response
  * @param {number | null} [wait]
  */
-export function foreign(answer: Response, wait?: number | null): ChatError;
+export function foreignError(response: Response, wait?: number | null): ChatError;
 /** @param {string} text @returns {any} The object that it is, or null. */
-export function parse(text: string): any;
+export function parseObject(text: string): any;
 /**
  * Seconds, or a date (RFC 9110 §10.2.3), as milliseconds from now.
  * @param {string | null} text
  * @param {number} now
  */
-export function retryAfter(text: string | null, now: number): number | null;
+export function parseRetryAfter(text: string | null, now: number): number | null;
 /** @typedef {(body: any) => boolean} Shape */
 /** @type {Shape} */
 export const isMessage: Shape;

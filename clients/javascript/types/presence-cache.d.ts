@@ -1,34 +1,34 @@
-export class PresenceBook {
+export class PresenceCache {
     /**
-     * @param {Pick<import("./client.js").Context, "http" | "location_id" | "clock" | "random">} context
-     * @param {(who: Participant) => void} changed
+     * @param {Pick<import("./chat.js").Context, "http" | "location_id" | "clock" | "random">} context
+     * @param {(who: Participant) => void} onChange
      */
-    constructor(context: Pick<import("./client.js").Context, "http" | "location_id" | "clock" | "random">, changed: (who: Participant) => void);
+    constructor(context: Pick<import("./chat.js").Context, "http" | "location_id" | "clock" | "random">, onChange: (who: Participant) => void);
     /** @param {Participant} who @returns {Presence | null} */
-    of(who: Participant): Presence | null;
+    get(who: Participant): Presence | null;
     /** What the server says; what is known when it says nothing. @param {Participant} who @returns {Promise<Presence | null>} */
-    ask(who: Participant): Promise<Presence | null>;
+    fetch(who: Participant): Promise<Presence | null>;
     /** @param {Participant} who @returns {Promise<void>} */
     load(who: Participant): Promise<void>;
     /** A frame of a socket. @param {any} frame */
-    heard(frame: any): void;
+    applyFrame(frame: any): void;
     /** Nobody knows. @param {Participant} who */
     forget(who: Participant): void;
     /**
      * Keeps it true for as long as a conversation is open.
      * @param {Participant} who
-     * @param {{ failed: (error: ChatError) => void, worked: () => void }} owner
+     * @param {{ onFailed: (error: ChatError) => void, onRecovered: () => void }} owner
      */
     watch(who: Participant, owner: {
-        failed: (error: ChatError) => void;
-        worked: () => void;
+        onFailed: (error: ChatError) => void;
+        onRecovered: () => void;
     }): PresenceWatch;
     #private;
 }
 export class PresenceWatch {
     /**
      * @param {{ clock: import("./types.js").Clock, random: () => number }} context
-     * @param {{ load: () => Promise<void>, forget: () => void, watched: (isWatched: boolean) => void, failed: (error: ChatError) => void, worked: () => void }} owner
+     * @param {{ load: () => Promise<void>, forget: () => void, onWatch: (isWatched: boolean) => void, onFailed: (error: ChatError) => void, onRecovered: () => void }} owner
      */
     constructor(context: {
         clock: import("./types.js").Clock;
@@ -36,21 +36,21 @@ export class PresenceWatch {
     }, owner: {
         load: () => Promise<void>;
         forget: () => void;
-        watched: (isWatched: boolean) => void;
-        failed: (error: ChatError) => void;
-        worked: () => void;
+        onWatch: (isWatched: boolean) => void;
+        onFailed: (error: ChatError) => void;
+        onRecovered: () => void;
     });
     open(): void;
     /**
      * Frames tell of every change from now on, or they do not.
      * @param {boolean} on
-     * @param {boolean} mayAsk Whether it is worth asking now and then while they do not.
+     * @param {boolean} mayPoll Whether it is worth asking now and then while they do not.
      */
-    told(on: boolean, mayAsk: boolean): void;
+    setFramesAvailable(on: boolean, mayPoll: boolean): void;
     /** How it stands is not known at the moment. */
-    ask(): void;
+    refetch(): void;
     /** @param {boolean} hadFailed */
-    nudge(hadFailed: boolean): void;
+    shortenWait(hadFailed: boolean): void;
     close(): void;
     #private;
 }

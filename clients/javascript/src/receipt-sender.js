@@ -1,26 +1,26 @@
 // What this side has received and read, told to the server: collected for a moment, then until it is told.
 
-import { isMarks } from "./answer.js";
-import { Pause } from "./clock.js";
-import { asChatError } from "./errors.js";
-import { Retry } from "./retry.js";
+import { isMarks } from "./response.js";
+import { CancellableDelay } from "./clock.js";
+import { toChatError } from "./errors.js";
+import { RetryTimer } from "./retry-timer.js";
 
-const COLLECT_MS = 50;
-const MOST_IDS = 500; // that one request may name
+const BATCH_DELAY_MS = 50;
+const MAX_IDS_PER_REQUEST = 500; // that one request may name
 
 /** @typedef {"delivered" | "read"} Kind */
 /** @typedef {{ id: string, delivered_at: string | null, read_at: string | null }} Marked */
 
 /**
  * @typedef {object} Owner
- * @property {(marked: Marked[]) => void} marked The server's answers.
- * @property {(error: import("./errors.js").ChatError) => void} waiting It is tried again.
- * @property {() => void} over It is not tried again any more.
+ * @property {(marked: Marked[]) => void} onMarked The server's answers.
+ * @property {(error: import("./errors.js").ChatError) => void} onWaiting It is tried again.
+ * @property {() => void} onDone It is not tried again any more.
  */
 
-export class Receipts {
+export class ReceiptSender {
   #http;
-  #collect;
+  #batchDelay;
   #retry;
   #owner;
   /** @type {Map<string, Kind>} */
@@ -30,13 +30,13 @@ export class Receipts {
   #closed = false;
 
   /**
-   * @param {import("./client.js").Context} context
+   * @param {import("./chat.js").Context} context
    * @param {Owner} owner
    */
   constructor({ http, clock, random }, owner) {
     this.#http = http;
-    this.#collect = new Pause(clock);
-    this.#retry = new Retry({ clock, random }, { base: 500, cap: 30_000 });
+    this.#batchDelay = new CancellableDelay(clock);
+    this.#retry = new RetryTimer({ clock, random }, { base: 500, cap: 30_000 });
     this.#owner = owner;
   }
 
@@ -57,20 +57,20 @@ export class Receipts {
   }
 
   /** Something has changed for the better. */
-  hurry() {
-    this.#retry.hurry();
+  retryNow() {
+    this.#retry.retryNow();
   }
 
   /** Other work has succeeded. @param {boolean} hadFailed Before. */
-  nudge(hadFailed) {
-    this.#retry.nudge(hadFailed);
+  shortenWait(hadFailed) {
+    this.#retry.shortenWait(hadFailed);
   }
 
   /** What waits is told at once: whoever reads something and leaves has read it. But it is tried once only. */
   close() {
     this.#closed = true;
-    this.#collect.end();
-    this.#retry.end();
+    this.#batchDelay.cancel();
+    this.#retry.cancel();
   }
 
   reopen() {
@@ -80,30 +80,30 @@ export class Receipts {
   async #run() {
     /** @type {unknown} */
     let refused = null;
-    await this.#collect.wait(COLLECT_MS);
+    await this.#batchDelay.wait(BATCH_DELAY_MS);
     while (this.#waiting.size > 0) {
       const kind = [...this.#waiting.values()].includes("read") ? "read" : "delivered";
-      const ids = [...this.#waiting].filter(([, its]) => its === kind).map(([id]) => id).slice(0, MOST_IDS);
+      const ids = [...this.#waiting].filter(([, its]) => its === kind).map(([id]) => id).slice(0, MAX_IDS_PER_REQUEST);
       try {
         const answer = await this.#http.put(`/chat/${kind}`, { message_ids: ids }, isMarks);
-        this.#retry.succeeded();
-        this.#owner.over();
-        this.#forget(ids, kind);
-        this.#owner.marked(answer.marked);
+        this.#retry.reset();
+        this.#owner.onDone();
+        this.#removeWaiting(ids, kind);
+        this.#owner.onMarked(answer.marked);
       } catch (thrown) {
-        const error = asChatError(thrown, "network");
+        const error = toChatError(thrown, "network");
         if (!error.retryable && !error.isUnauthorized) {
-          this.#owner.over();
-          this.#forget(ids, kind);
+          this.#owner.onDone();
+          this.#removeWaiting(ids, kind);
           refused ??= error; // the others are told all the same
           continue;
         }
         if (this.#closed) {
-          this.#owner.over();
+          this.#owner.onDone();
           this.#waiting.clear();
           throw error;
         }
-        this.#owner.waiting(error);
+        this.#owner.onWaiting(error);
         await this.#retry.wait(error);
       }
     }
@@ -111,7 +111,7 @@ export class Receipts {
   }
 
   /** Not those that have been read since. @param {string[]} ids @param {Kind} kind */
-  #forget(ids, kind) {
+  #removeWaiting(ids, kind) {
     for (const id of ids) if (this.#waiting.get(id) === kind) this.#waiting.delete(id);
   }
 }
