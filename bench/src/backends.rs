@@ -1,7 +1,6 @@
 //! PostgreSQL and Redis, which all measured servers share: private ones, on free ports, started by `stack`.
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,27 +8,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use stack::{Stack, StackEnv, StackOptions};
 
-use crate::load::publisher::Conversation;
-
-/// Signs the tokens of a measurement.
-pub(crate) const JWT_SECRET: &str = "development-secret-of-the-benchmark";
-
-/// Where Redis is, and its password.
-#[derive(Debug, Clone)]
-pub(crate) struct RedisAddress {
-    pub(crate) socket: SocketAddr,
-    pub(crate) password: String,
-}
-
-impl RedisAddress {
-    /// From `redis://USER:PASSWORD@HOST:PORT`.
-    pub(crate) fn parse(url: &str) -> Result<Self> {
-        let (credentials, place) =
-            url.strip_prefix("redis://").and_then(|rest| rest.split_once('@')).context("not a URL of Redis")?;
-        let (_, password) = credentials.split_once(':').context("a URL of Redis without a password")?;
-        Ok(Self { socket: place.trim_end_matches('/').parse()?, password: password.to_owned() })
-    }
-}
+use crate::participants::JWT_SECRET;
+use crate::redis::{RedisAddress, RedisClient};
 
 /// The two servers.
 #[derive(Debug)]
@@ -67,7 +47,7 @@ impl Backends {
 
     /// Drops every log and every pending receipt, so that no turn pays for the one before.
     pub(crate) fn flush_redis(&self) -> Result<()> {
-        Conversation::open(&self.redis)?.ask(&["FLUSHALL"])?;
+        RedisClient::open(&self.redis)?.ask(&["FLUSHALL"])?;
         Ok(())
     }
 
@@ -131,16 +111,4 @@ pub(crate) fn postgres_program(name: &str) -> Result<Command> {
         .max();
     let path = newest.map_or_else(|| PathBuf::from(name), |(_, folder)| folder.join("bin").join(name));
     Ok(Command::new(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redis_url_is_parsed() {
-        let address = RedisAddress::parse("redis://default:p4ss@127.0.0.1:6379").unwrap();
-        assert_eq!((address.socket.port(), address.password.as_str()), (6379, "p4ss"));
-        assert!(RedisAddress::parse("redis://127.0.0.1:6379").is_err());
-    }
 }

@@ -15,9 +15,10 @@ use shared::kit::redis::Topology;
 
 use crate::backends::Backends;
 use crate::load::client::{ConnectTarget, ServerProtocol};
-use crate::load::publisher::{Conversation, PublishReplies, Publisher, Template, encode};
+use crate::load::publisher::{PublishReplies, Publisher, Template};
 use crate::load::socket_pool::SocketPool;
 use crate::participants::{Pair, handshake};
+use crate::redis::{RedisClient, encode};
 use crate::server::{Server, binaries};
 
 /// Entries that a log keeps, and for how long, as the API service has it.
@@ -146,7 +147,7 @@ impl GatewayTarget {
             Self::Baseline(_) => {
                 let publish =
                     |pair: &Pair| Template::new(encode(&["PUBLISH", &plain(pair.channel().as_str()), &pair.frame()?]));
-                let prepare = |_: &mut Conversation| pairs.iter().map(publish).collect();
+                let prepare = |_: &mut RedisClient| pairs.iter().map(publish).collect();
                 Ok((Publisher::redis(&backends.redis, prepare)?, None))
             }
         }
@@ -168,7 +169,7 @@ pub(crate) fn scripted(backends: &Backends, pairs: &[Pair]) -> Result<Publisher>
 
 /// Publishes one event to each pair without a receiver, and waits until Redis has them all.
 pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()> {
-    let mut redis = Conversation::open(&backends.redis)?;
+    let mut redis = RedisClient::open(&backends.redis)?;
     let sha = redis.ask(&["SCRIPT", "LOAD", Topology::Single.publish_script()])?;
     let event = |pair: &Pair| command(&sha, pair, &OutgoingEvent { recipient: None, ..pair.draft()? });
     let events = pairs.iter().map(event).collect::<Result<Vec<_>>>()?;
@@ -179,12 +180,12 @@ pub(crate) fn publish_unproven(backends: &Backends, pairs: &[Pair]) -> Result<()
 pub(crate) fn open_logs(backends: &Backends, pairs: &[Pair]) -> Result<()> {
     let life = LOG_TTL_MS.to_string();
     let open = |pair: &Pair| encode(&["EVAL", LOG_TAIL, "1", &pair.channel().log_key(), &life, &life]);
-    Conversation::open(&backends.redis)?.ask_all(&pairs.iter().map(open).collect::<Vec<_>>())
+    RedisClient::open(&backends.redis)?.ask_all(&pairs.iter().map(open).collect::<Vec<_>>())
 }
 
 /// Leaves Redis without any log, as after an hour without sockets.
 pub(crate) fn forget_logs(backends: &Backends) -> Result<()> {
-    Conversation::open(&backends.redis)?.ask(&["FLUSHALL"]).map(drop)
+    RedisClient::open(&backends.redis)?.ask(&["FLUSHALL"]).map(drop)
 }
 
 fn command(sha: &str, pair: &Pair, draft: &OutgoingEvent) -> Result<Vec<u8>> {

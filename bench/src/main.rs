@@ -1,7 +1,8 @@
 //! What `make bench` runs: measures the system, and the baselines beside it, on one machine in one run.
 //!
-//! `jobs` are what is measured, `load` is the load, `relays` and `writers` are who is measured. `backends` are the
-//! PostgreSQL and Redis that all share, `server` a process under measurement, `process` what the kernel counts of it. `figures` are
+//! `jobs` are what is measured, `load` is the load. `api_targets` and `gateway_targets` are the measured servers. `backends` are
+//! the PostgreSQL and Redis that all share, `redis` a client of the latter. `server` is a process under measurement, `process` is
+//! what the kernel counts of it. `participants` have tokens and messages, and `stamp` marks a message with its time. `figures` are
 //! medians and percentiles, `report` the tables, `machine` what they were measured on.
 
 mod api_targets;
@@ -14,8 +15,10 @@ mod load;
 mod machine;
 mod participants;
 mod process;
+mod redis;
 mod report;
 mod server;
+mod stamp;
 
 use anyhow::{Context, Result};
 use clap::Parser;

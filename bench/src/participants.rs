@@ -12,10 +12,10 @@ use shared::contract::redis::keys::Channel;
 use shared::contract::token::{Role, issue};
 use shared::kit::env::Secret;
 
-use crate::backends::JWT_SECRET;
-use crate::load::publisher::ID_PLACE;
-use crate::load::stamp;
+use crate::stamp::{self, ID_PLACE};
 
+/// Signs the tokens of a measurement.
+pub(crate) const JWT_SECRET: &str = "development-secret-of-the-benchmark";
 /// The only location.
 pub(crate) const LOCATION: &str = "bench";
 /// What every message says behind its stamp.

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::backends::{Backends, JWT_SECRET};
+use crate::backends::Backends;
+use crate::participants::JWT_SECRET;
 use crate::process;
 
 /// For a server to become ready.

@@ -3,7 +3,7 @@
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-use crate::test_location::SECRET_MARK;
+use crate::secret_text::SECRET_MARK;
 
 /// An answer, whole.
 #[derive(Debug, Clone)]

@@ -2,17 +2,18 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `place` | [`TestLocation`]: one location of a running system, empty when a test gets it; [`TestUser`]: who acts there |
+//! | `test_location` | [`TestLocation`]: one location of a running system, empty when a test gets it; [`TestUser`]: who acts there |
 //! | `token` | tokens: good ones, and every kind of bad one |
 //! | `issuer` | issuers with keys of their own, and the file in which they publish them |
-//! | `answer` | [`HttpResponse`]: what came back, and what every refusal must look like |
+//! | `http_response` | [`HttpResponse`]: what came back, and what every refusal must look like |
+//! | `secret_text` | texts that may occur in messages only |
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
 //! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
 //! | `chaos` | faults under load: its clients count what they meet and panic never |
 //! | `churn` | clients that come and go for an hour, and what the services hold in memory |
 //! | `contract` | `asyncapi.yaml`: holds every frame of a [`Socket`], either way, against it |
-//! | `wire`, `raw` | HTTP, and WebSocket frames, by hand, where a client library is too well-behaved |
-//! | `trail` | the audit trail, and the commands that verify and export it |
+//! | `raw_http`, `raw_websocket` | HTTP, and WebSocket frames, by hand, where a client library is too well-behaved |
+//! | `audit` | the audit trail, and the commands that verify and export it |
 //!
 //! Anything unexpected panics on the spot: that is what fails a test.
 
@@ -27,6 +28,7 @@ mod http_response;
 pub mod issuer;
 pub mod raw_http;
 pub mod raw_websocket;
+mod secret_text;
 mod socket;
 mod test_location;
 pub mod token;
@@ -34,8 +36,9 @@ pub mod token;
 use std::time::Duration;
 
 pub use http_response::HttpResponse;
+pub use secret_text::{SECRET_MARK, secret_text};
 pub use socket::{Received, Socket};
-pub use test_location::{Role, SECRET_MARK, TestLocation, TestUser, secret_text};
+pub use test_location::{Role, TestLocation, TestUser};
 
 /// How long anything may take on a machine that is busy with other tests.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);

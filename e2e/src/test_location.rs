@@ -11,15 +11,6 @@ use crate::http_response::HttpResponse;
 use crate::socket::Socket;
 use crate::token;
 
-/// In every text that must not show up outside a message.
-pub const SECRET_MARK: &str = "PHI-";
-
-/// A text that occurs nowhere else, and that no log and no error may hold.
-#[must_use]
-pub fn secret_text() -> String {
-    format!("{SECRET_MARK}{}", Uuid::now_v7().simple())
-}
-
 /// What a token says its bearer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

@@ -4,7 +4,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `cli` | flags, environment, exit codes |
+//! | `cli`, `run_options` | flags, environment, exit codes |
 //! | `system` | the order in which parts start and stop, and `stack.env` |
 //! | `supervisor`, `program`, `probe`, `orphans` | one process: started, watched, restarted, ended |
 //! | `postgres`, `template`, `redis`, `services`, `haproxy` | what each part is started with |
@@ -24,6 +24,7 @@ mod postgres;
 mod probe;
 mod program;
 mod redis;
+mod run_options;
 mod secret;
 mod services;
 mod stack_env;

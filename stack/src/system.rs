@@ -12,7 +12,6 @@ use nix::sys::signal::Signal;
 use tokio::sync::Notify;
 
 use crate::banner::banner;
-use crate::cli::RunOptions;
 use crate::data_dir::{DataDir, ENV_FILE, remove_file};
 use crate::haproxy::{HaProxy, SOFT_STOP};
 use crate::ports::{self, Ports};
@@ -20,6 +19,7 @@ use crate::postgres::{Postgres, SERVICE_ROLE};
 use crate::probe::Probe;
 use crate::program::{DATA_DIR_VAR, Program};
 use crate::redis::{Layout, Redis};
+use crate::run_options::RunOptions;
 use crate::services::ServiceEnv;
 use crate::stack_env::StackEnv;
 use crate::stop_signal::StopSignal;

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 
 use crate::load::delivery_counts::DeliveryCounts;
 use crate::load::frame;
-use crate::load::stamp::Stamp;
+use crate::stamp::Stamp;
 
 /// How a server speaks on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

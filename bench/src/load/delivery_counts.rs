@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::figures::Durations;
-use crate::load::stamp::{Stamp, WARM_UP};
+use crate::stamp::{Stamp, WARM_UP};
 
 /// Counts of one run.
 #[derive(Debug)]

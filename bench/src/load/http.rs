@@ -13,10 +13,11 @@ use mio::{Events, Interest, Poll, Token};
 use shared::contract::participant::ParticipantKind;
 
 use crate::figures::Durations;
-use crate::load::publisher::{ID_PLACE, Template};
+use crate::load::publisher::Template;
 use crate::load::rate::{Pace, Ticker};
-use crate::load::stamp::{self, Stamp};
 use crate::participants::{LOCATION, Pair, WORDS};
+use crate::stamp::ID_PLACE;
+use crate::stamp::{self, Stamp};
 
 /// For an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

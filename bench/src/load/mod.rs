@@ -1,8 +1,8 @@
 //! The load itself: thousands of sockets and one publisher on one thread, over bare epoll.
 //!
-//! `pool` is the loop. `client` is one socket, which reads `frame`s and finds the `stamp` in each; `counts` is what came of
-//! them. `publisher` writes events to Redis. `http` are the connections that send messages, `responder` shows what they could do,
-//! `pace` is when a thing is due.
+//! `socket_pool` is the loop. `client` is one socket, which reads `frame`s and finds the stamp in each; `delivery_counts` is the
+//! result. `publisher` writes events to Redis. `http` holds the connections that send messages, `responder` shows what they could
+//! do, and `rate` decides when an event is due.
 
 pub(crate) mod client;
 pub(crate) mod delivery_counts;
@@ -12,4 +12,3 @@ pub(crate) mod publisher;
 pub(crate) mod rate;
 pub(crate) mod responder;
 pub(crate) mod socket_pool;
-pub(crate) mod stamp;

@@ -1,18 +1,15 @@
 //! Publishes events at a given rate, over one connection, pipelined: templates are built before the run, and during it only
 //! the stamp and the message's id are written into a copy.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
 
-use crate::backends::RedisAddress;
-use crate::load::stamp::{self, Stamp};
-
-/// What stands in a template where the message's id goes.
-pub(crate) const ID_PLACE: &str = "01990000-0000-7000-8000-000000000000";
+use crate::redis::{RedisAddress, RedisClient};
+use crate::stamp::{self, ID_PLACE, Stamp};
 
 /// The bytes that publish one event to one channel.
 #[derive(Debug)]
@@ -69,11 +66,11 @@ impl Publisher {
     /// Publishes through Redis. `prepare` makes the templates; it may load scripts first.
     pub(crate) fn redis(
         address: &RedisAddress,
-        prepare: impl FnOnce(&mut Conversation) -> Result<Vec<Template>>,
+        prepare: impl FnOnce(&mut RedisClient) -> Result<Vec<Template>>,
     ) -> Result<Self> {
-        let mut conversation = Conversation::open(address)?;
-        let templates = prepare(&mut conversation)?;
-        Self::new(conversation.reader.into_inner(), PublishReplies::Redis, templates)
+        let mut client = RedisClient::open(address)?;
+        let templates = prepare(&mut client)?;
+        Self::new(client.into_stream(), PublishReplies::Redis, templates)
     }
 
     /// Publishes over any connection.
@@ -156,60 +153,6 @@ impl Publisher {
             None => Ok(()),
         }
     }
-}
-
-/// A connection to Redis that asks and waits.
-#[derive(Debug)]
-pub(crate) struct Conversation {
-    reader: BufReader<TcpStream>,
-}
-
-impl Conversation {
-    /// Connects and authenticates.
-    pub(crate) fn open(address: &RedisAddress) -> Result<Self> {
-        let stream = TcpStream::connect(address.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let mut conversation = Self { reader: BufReader::new(stream) };
-        conversation.ask(&["AUTH", &address.password])?;
-        Ok(conversation)
-    }
-
-    /// One command whose answer is a line or a string.
-    pub(crate) fn ask(&mut self, command: &[&str]) -> Result<String> {
-        self.reader.get_mut().write_all(&encode(command))?;
-        self.answer().with_context(|| format!("Redis refuses {:?}", command.first()))
-    }
-
-    /// Many commands, encoded, at once. Redis keeps the answers until they are read.
-    pub(crate) fn ask_all(&mut self, commands: &[Vec<u8>]) -> Result<()> {
-        self.reader.get_mut().write_all(&commands.concat())?;
-        commands.iter().try_for_each(|_| self.answer().map(drop))
-    }
-
-    fn answer(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.reader.read_line(&mut line)?;
-        ensure!(!line.is_empty() && !line.starts_with('-'), "Redis says {line:?}");
-        // A script answers with an array of one for the one event that it was given.
-        if line.starts_with('*') {
-            line.clear();
-            self.reader.read_line(&mut line)?;
-        }
-        if line.starts_with('$') {
-            line.clear();
-            self.reader.read_line(&mut line)?;
-        }
-        Ok(line.trim_start_matches(['+', ':']).trim_end().to_owned())
-    }
-}
-
-/// A command as Redis reads it.
-pub(crate) fn encode(command: &[&str]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
-    for word in command {
-        bytes.extend(format!("${}\r\n{word}\r\n", word.len()).bytes());
-    }
-    bytes
 }
 
 #[cfg(test)]

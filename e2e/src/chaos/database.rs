@@ -10,7 +10,7 @@ use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 use super::comes_true;
-use super::system::{FROZEN, WAIT_TIMEOUT};
+use super::timing::{FROZEN, WAIT_TIMEOUT};
 
 /// How often the connections of the services are terminated, and how long between two times.
 const TERMINATIONS: usize = 3;

@@ -2,8 +2,8 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `link` | [`fault_proxy::FaultProxy`]: a network between two parts that can fall silent |
-//! | `lines` | the links from one kind of service to Redis, be it one server or a cluster |
+//! | `fault_proxy` | [`fault_proxy::FaultProxy`]: a network between two parts that can fall silent |
+//! | `proxy_set` | the links from one kind of service to Redis, be it one server or a cluster |
 //! | `system` | the running system, and how each [`Fault`] is done to it |
 //! | `database` | what is done to PostgreSQL: frozen, locked, read-only, its connections ended, its outbox poisoned |
 //! | `redis_server` | what is done to what Redis holds, and to its memory |
@@ -14,9 +14,10 @@
 //! | `fault` | [`Fault`]: what strikes, on which [`Topology`], and whom it must not touch |
 //! | `receiver` | a client that reconnects with its cursor and loads what it missed |
 //! | `conversation` | two people, their messages, what was acknowledged |
-//! | `epoch` | the load: a location full of conversations |
-//! | `check` | what must hold once everything is healed |
+//! | `workload` | the load: a location full of conversations |
+//! | `violations` | what must hold once everything is healed |
 //! | `observations`, `report` | what clients met, and the table that comes of it |
+//! | `requests`, `timing` | requests that are sent again until they succeed; how long faults last |
 //! | `run` | fault, healing, check; again and again |
 //!
 //! Nothing here panics when the system misbehaves: that is counted, and decides the outcome.
@@ -34,8 +35,10 @@ mod receiver;
 mod redis_cluster;
 mod redis_server;
 mod report;
+mod requests;
 mod run;
 mod system;
+mod timing;
 mod violations;
 mod workload;
 

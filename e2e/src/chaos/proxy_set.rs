@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep};
 
 use super::fault_proxy::{AfterPartition, FaultProxy};
-use super::system::SILENT;
+use super::timing::SILENT;
 
 /// The links, in the order of the nodes.
 #[derive(Debug)]

@@ -19,8 +19,8 @@ use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use uuid::Uuid;
 
-use super::conversation::until_answered;
 use super::observations::Observations;
+use super::requests::until_answered;
 use super::{Backoff, HANG_TIMEOUT};
 use crate::contract;
 use crate::test_location::TestUser;

@@ -7,7 +7,7 @@ use stack::{Signal, Stack};
 use tokio::time::{Instant, sleep};
 
 use super::comes_true;
-use super::system::{FROZEN, WAIT_TIMEOUT};
+use super::timing::{FROZEN, WAIT_TIMEOUT};
 use crate::cluster::{Node, Nodes, RestartsPaused, SlotMigration};
 
 /// How long a resharding stays at each of its steps, while the load goes on.

@@ -5,7 +5,7 @@ use stack::Stack;
 use tokio::time::{Instant, sleep};
 
 use super::fault::Topology;
-use super::system::FROZEN;
+use super::timing::FROZEN;
 use crate::cluster::{Node, Nodes};
 
 /// Streams from the gateways to the API services.

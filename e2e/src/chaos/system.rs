@@ -22,19 +22,14 @@ use super::neighbours::Neighbours;
 use super::proxy_set::ProxySet;
 use super::redis_cluster::Cluster;
 use super::redis_server::RedisServer;
+use super::timing::{FROZEN, WAIT_TIMEOUT};
 use crate::test_location::TestLocation;
 
 /// Numbers of instances: enough that one can be missing.
 const APIS: usize = 2;
 const GATEWAYS: usize = 2;
-/// For a process to be started again, or to end in order.
-pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a soft stop of HAProxy may take before its sockets are ended.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
-/// How long Redis stands still, or at least.
-pub(super) const FROZEN: Duration = Duration::from_secs(6);
-/// How long a link is silent: twice what services wait for a sign of life.
-pub(super) const SILENT: Duration = Duration::from_secs(6);
 /// How long some slots of a cluster are not served: longer than any timeout of the services.
 const UNSERVED: Duration = Duration::from_secs(8);
 /// How much later everything comes to a slow Redis, and for how long it is slow.

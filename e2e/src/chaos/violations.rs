@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
 
-use super::conversation::{Conversation, until_answered};
+use super::conversation::Conversation;
 use super::observations::Observations;
+use super::requests::until_answered;
 
 /// For receipts and counters to settle.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::IpNet;
-
 use crate::contract::http::request::TrustedProxies;
 use crate::contract::token::TokenConfig;
 use crate::kit::env::Env;
@@ -56,14 +54,6 @@ fn is_public(address: IpAddr) -> bool {
         IpAddr::V6(address) => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
     };
     !is_private
-}
-
-/// Whether networks are so wide that proxies alone cannot fill them.
-pub(crate) fn is_overly_broad(networks: &[IpNet]) -> bool {
-    IpNet::aggregate(&networks.to_vec()).iter().any(|network| match network {
-        IpNet::V4(network) => network.prefix_len() < 8,
-        IpNet::V6(network) => network.prefix_len() < 16,
-    })
 }
 
 #[cfg(test)]

@@ -216,7 +216,7 @@ impl Hub {
     ///
     /// One sweep per change is cheaper than waking every socket to check itself.
     pub fn close_revoked(&self, revocations: &RevocationSet) -> usize {
-        self.close_sockets_where(|principal| revocations.is_revoked(principal))
+        self.close_sockets_where(|principal| revocations.is_revoked(principal.identity()))
     }
 
     /// Closes the sockets whose token is no longer valid. Returns how many.

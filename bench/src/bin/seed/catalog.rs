@@ -3,6 +3,9 @@
 use anyhow::Result;
 use tokio_postgres::{Client, Transaction};
 
+/// Tables that are filled.
+pub(crate) const TABLES: [&str; 2] = ["conversations", "messages"];
+
 /// Something that was dropped.
 pub(crate) struct Removed {
     /// For the progress output.
@@ -32,7 +35,7 @@ const PARTS: &str = "
 /// Drops what costs time at every row. Returned in the order in which it must be made again.
 pub(crate) async fn take_away(transaction: &Transaction<'_>) -> Result<Vec<Removed>> {
     let mut removed = Vec::new();
-    for row in transaction.query(PARTS, &[&crate::TABLES.as_slice()]).await? {
+    for row in transaction.query(PARTS, &[&TABLES.as_slice()]).await? {
         transaction.batch_execute(row.try_get("removal")?).await?;
         removed.push(Removed { name: row.try_get("name")?, definition: row.try_get("definition")? });
     }

@@ -18,9 +18,6 @@ use tokio_postgres::{Client, NoTls};
 
 use shape::Shape;
 
-/// Tables that are filled.
-const TABLES: [&str; 2] = ["conversations", "messages"];
-
 /// Fills an empty, migrated database with messages
 #[derive(Parser)]
 struct Arguments {
@@ -44,7 +41,7 @@ async fn main() -> Result<()> {
     let (mut client, connection) =
         tokio_postgres::connect(&arguments.database_url, NoTls).await.context("cannot connect to DATABASE_URL")?;
     tokio::spawn(connection);
-    for table in TABLES {
+    for table in catalog::TABLES {
         let row = client.query_one(&format!("select exists (select from {table})"), &[]).await;
         let has_rows: bool = row.context("the database is not migrated")?.try_get(0)?;
         ensure!(!has_rows, "{table} is not empty; only an empty database is filled");

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::contract::http::web_security::is_host;
+use crate::contract::http::request::is_host;
 
 /// Headers that one request has once at most, and whose second line would name another caller, target, or meaning.
 const SINGLETON_HEADERS: [&str; 9] = [

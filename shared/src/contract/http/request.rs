@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::contract::http::web_security::is_host;
 use crate::kit::env::Setting;
 
 /// Header in which each proxy names the address that it was asked by.
@@ -26,6 +25,13 @@ pub struct Site<'a> {
     pub host: Option<&'a str>,
     /// Whether it is known to have come over TLS.
     pub is_tls: bool,
+}
+
+/// Whether a text consists of the characters of a host, perhaps with a port.
+#[must_use]
+pub fn is_host(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
 }
 
 /// A method as metrics and spans name it: any token is a method, and a stranger's must not become names that are kept.
@@ -88,9 +94,12 @@ impl TrustedProxies {
         self.contains(peer.to_canonical())
     }
 
-    /// Whether the networks are so wide that they cannot be proxies only.
+    /// Whether the networks are so wide that proxies alone cannot fill them.
     pub(crate) fn is_overly_broad(&self) -> bool {
-        crate::contract::insecure_settings::is_overly_broad(&self.0)
+        IpNet::aggregate(&self.0).iter().any(|network| match network {
+            IpNet::V4(network) => network.prefix_len() < 8,
+            IpNet::V6(network) => network.prefix_len() < 16,
+        })
     }
 
     fn contains(&self, address: IpAddr) -> bool {

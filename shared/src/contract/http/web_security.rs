@@ -78,13 +78,6 @@ pub fn source_hash(text: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(hash))
 }
 
-/// A host and perhaps a port, of what they can be made of.
-#[must_use]
-pub fn is_host(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
-}
-
 impl AllowedOrigins {
     /// Reads the setting. `None` when something is wrong, which is noted.
     pub fn read(env: &mut Env, mode: Mode) -> Option<Self> {

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use super::jwk::VerificationKeyId;
 use crate::contract::ids::{LocationId, ParticipantId};
 use crate::contract::participant::{Conversation, Participant};
+use crate::contract::revocation::TokenIdentity;
 
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -67,6 +68,17 @@ impl Principal {
         match &self.actor {
             Actor::Participant(person) => Some(person),
             Actor::Service { .. } => None,
+        }
+    }
+
+    /// What revocations know its token by.
+    #[must_use]
+    pub fn identity(&self) -> TokenIdentity<'_> {
+        TokenIdentity {
+            jti: self.jti.as_deref(),
+            subject: &self.subject,
+            participant: self.participant().map(|participant| &participant.id),
+            issued_at: self.issued_at,
         }
     }
 

@@ -136,7 +136,7 @@ impl Verifier {
     }
 
     fn check_not_revoked(&self, principal: &Principal) -> Result<(), TokenError> {
-        if self.revocations.is_revoked(principal) { Err(TokenError::Revoked) } else { Ok(()) }
+        if self.revocations.is_revoked(principal.identity()) { Err(TokenError::Revoked) } else { Ok(()) }
     }
 }
 

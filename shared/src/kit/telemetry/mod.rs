@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::kit::shutdown::Shutdown;
 use crate::kit::timestamp;
 use log_queue::LogQueue;
-use repeat_limiter::{RepeatLimiter, Suppressed};
+use repeat_limiter::{OWN_TARGET, RepeatLimiter, Suppressed};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +61,6 @@ pub fn check_filter(filter: &String) -> Result<(), String> {
         .ok_or_else(|| "must be error, warn, info, debug, trace or off, or directives with them".to_owned())
 }
 
-/// Target of the lines that tell of other lines.
-const OWN_TARGET: &str = module_path!();
 /// How long the end of a process waits for its last lines.
 const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -108,7 +106,7 @@ pub fn init_logging(format: LogFormat, filter: &str) -> io::Result<LogGuard> {
     let repeated = repeats.clone();
     lines.start(io::stderr(), move |dropped| {
         if dropped > 0 {
-            tracing::warn!(dropped, "log lines were dropped: standard error did not take them");
+            tracing::warn!(target: OWN_TARGET, dropped, "log lines were dropped: standard error did not take them");
         }
         log_suppressed(&repeated, false);
     })?;
@@ -118,7 +116,7 @@ pub fn init_logging(format: LogFormat, filter: &str) -> io::Result<LogGuard> {
 
 fn log_suppressed(repeats: &RepeatLimiter, last: bool) {
     for Suppressed { count, sample } in repeats.take_suppressed(Instant::now(), last) {
-        tracing::warn!(count, last = sample, "lines that repeat were left out");
+        tracing::warn!(target: OWN_TARGET, count, last = sample, "lines that repeat were left out");
     }
 }
 

@@ -20,6 +20,9 @@ const SAMPLE_BYTES: usize = 512;
 /// How often the log says what was left out.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Target of the lines that report on other lines. They are bounded already.
+pub(super) const OWN_TARGET: &str = "log_lines";
+
 /// Where lines come from, and how many. Clones share it. Its size is bounded by the code: one entry for each place that logs.
 #[derive(Clone, Default)]
 pub(super) struct RepeatLimiter {
@@ -64,8 +67,7 @@ impl CallsiteBudget {
 impl RepeatLimiter {
     /// Whether a line from this place may be written.
     pub(super) fn try_acquire(&self, metadata: &Metadata<'_>, now: Instant) -> bool {
-        // What is said of lines is bounded already.
-        if *metadata.level() > Level::WARN || metadata.target() == super::OWN_TARGET {
+        if *metadata.level() > Level::WARN || metadata.target() == OWN_TARGET {
             return true;
         }
         self.sites.lock().entry(metadata.callsite()).or_insert_with(|| CallsiteBudget::new(now)).try_acquire(now)

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 /// `@`, 8 hexadecimal digits of the number, 16 of nanoseconds since the epoch of the run.
 pub(crate) const LENGTH: usize = 25;
+/// What stands in a template where the message's id goes.
+pub(crate) const ID_PLACE: &str = "01990000-0000-7000-8000-000000000000";
+
 /// What stands in a template where the stamp goes.
 pub(crate) const PLACE: &str = "@000000000000000000000000";
 /// Number of an event that is not counted: it only shows that its channel is live.
