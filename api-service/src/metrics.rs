@@ -1,6 +1,6 @@
 //! All metrics of this service, and the collection of those that are sampled.
 //!
-//! A test compares this list with docs/OPERATIONS.md.
+//! A test compares this list with docs/operate/metrics.md.
 
 use metrics::gauge;
 use shared::contract::redis::keys::{AUDIT_STREAM, CONVERSATION_CHECK_STREAM, RECEIPT_STREAM};

@@ -12,6 +12,10 @@ from places import run
 # Words of PromQL that look like names; `up` is Prometheus' own metric.
 WORDS = {"and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "offset", "bool", "up"}
 
+# What to do about each alert, and what each metric means.
+RUNBOOK = "docs/operate/runbook.md"
+METRICS = "docs/operate/metrics.md"
+
 
 def faults(root: Path) -> list[str]:
     monitoring = root / "deploy/monitoring"
@@ -37,19 +41,24 @@ def faults(root: Path) -> list[str]:
 
 
 def alert_faults(root: Path, rules: list[dict[str, Any]]) -> list[str]:
-    headings = re.findall(r"^#+ (\w+)$", (root / "docs/OPERATIONS.md").read_text(), re.MULTILINE)
+    runbook = (root / RUNBOOK).read_text()
+    sections = re.findall(r"^## (\w+)\n\nSeverity: (\w+)\.$", runbook, re.MULTILINE)
     tested = (root / "deploy/monitoring/alerts.test.yaml").read_text()
     found = []
     for rule in rules:
         name, notes = rule["alert"], rule.get("annotations", {})
         if rule.get("labels", {}).get("severity") not in ("page", "ticket"):
             found.append(f"{name}: no severity")
-        if not notes.get("summary") or not notes.get("runbook_url", "").endswith(f"docs/OPERATIONS.md#{name.lower()}"):
+        if not notes.get("summary") or not notes.get("runbook_url", "").endswith(f"/{RUNBOOK}#{name.lower()}"):
             found.append(f"{name}: no summary, or no runbook")
-        if headings.count(name) != 1:
-            found.append(f"{name}: docs/OPERATIONS.md does not say what to do")
+        if [severity for heading, severity in sections if heading == name] != [rule.get("labels", {}).get("severity")]:
+            found.append(f"{name}: {RUNBOOK} has not one heading with its severity")
+        if f"(#{name.lower()})" not in runbook:
+            found.append(f"{name}: the index of {RUNBOOK} lacks it")
         if f"alertname: {name}\n" not in tested:
             found.append(f"{name}: no test in which it fires")
+    alerts = {rule["alert"] for rule in rules}
+    found += [f"{RUNBOOK}: no alert is named {heading}" for heading in re.findall(r"^## (.+)$", runbook, re.MULTILINE) if heading not in alerts]
     return found
 
 
@@ -109,7 +118,7 @@ def exposed(root: Path) -> set[str]:
 
 
 def documented(root: Path) -> set[str]:
-    text = (root / "docs/OPERATIONS.md").read_text()
+    text = (root / METRICS).read_text()
     return set(re.findall(r"`([a-z][a-z0-9_]+)(?:\{[^`]*\})?`", text))
 
 
@@ -121,7 +130,7 @@ def metric_faults(root: Path, queries: list[tuple[str, str]]) -> list[str]:
         asked = names(expr)
         found += [f"{where}: no service has {name}" for name in asked - known]
         bare = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked & known}
-        found += [f"{where}: docs/OPERATIONS.md does not know {name}" for name in bare - listed]
+        found += [f"{where}: {METRICS} does not know {name}" for name in bare - listed]
         if not asked and "up{" not in expr:
             found.append(f"{where}: asks for no metric")
     return found

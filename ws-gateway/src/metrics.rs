@@ -1,6 +1,6 @@
 //! Every metric of this service, and the gauges that are collected on each scrape.
 //!
-//! A test compares this list with docs/OPERATIONS.md.
+//! A test compares this list with docs/operate/metrics.md.
 
 use metrics::gauge;
 use shared::kit::telemetry::MetricKind::{Counter, Gauge, Histogram};

@@ -1,4 +1,4 @@
-//! A database is restored from a backup by the steps of `docs/OPERATIONS.md`.
+//! A database is restored from a backup by the steps of `docs/operate/backup.md`.
 
 use e2e::audit::AuditLog;
 use e2e::{WAIT_TIMEOUT, token};
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::revocations::{doctors, said, until_handshake, until_learnt_everywhere, until_refused_everywhere};
 use crate::{TestEnv, test_env};
 
-/// The steps of `docs/OPERATIONS.md`, "Restore", as they stand there.
+/// The steps of `docs/operate/backup.md`, "Restore", as they stand there.
 const RESTORE: [&str; 5] = [
     "psql --single-transaction --set=ON_ERROR_STOP=1 --dbname=\"$DATABASE_URL\" --file=backup.sql",
     "api-service migrate",
@@ -34,7 +34,7 @@ async fn step(test_env: &TestEnv, folder: &std::path::Path, line: &str) {
 
 #[tokio::test]
 async fn restore_does_not_revive_revoked_token() {
-    let document = include_str!("../../../docs/OPERATIONS.md");
+    let document = include_str!("../../../docs/operate/backup.md");
     for line in RESTORE {
         assert!(document.contains(line), "the procedure is another one: {line}");
     }

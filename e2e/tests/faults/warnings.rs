@@ -1,4 +1,4 @@
-//! What is insecure and yet allowed is warned of when a service starts: each row of the table in `docs/OPERATIONS.md`.
+//! What is insecure and yet allowed is warned of when a service starts: each row of the table in `docs/operate/deploy.md`.
 
 use e2e::audit::AuditLog;
 use e2e::issuer::{Issuer, Jwks};

@@ -1,4 +1,4 @@
-//! docs/OPERATIONS.md names every metric with its labels, and the services show what it names.
+//! docs/operate/metrics.md names every metric with its labels, and the services show what it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,10 @@ use crate::{all_metrics, place};
 /// Names, and the labels of each.
 type Metrics = BTreeMap<String, BTreeSet<String>>;
 
-/// From the first column of the tables under "Metrics": `name{label,label}`.
+/// From the first column of the tables: `name{label,label}`.
 fn documented() -> Metrics {
-    let text = include_str!("../../../docs/OPERATIONS.md");
-    let section = text.split("\n## ").find(|section| section.starts_with("Metrics\n")).unwrap();
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let text = include_str!("../../../docs/operate/metrics.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
     let names = rows.flat_map(|column| column.split('`').skip(1).step_by(2));
     names
         .map(|name| {
