@@ -30,13 +30,14 @@ churn: ## Clients that come and go, and whether memory stays flat: MINUTES=60 ma
 	@cargo build --release -p api-service -p ws-gateway -p stack -p e2e
 	@exec $(TARGET)/release/churn
 
-lint: ## Install what is missing; formatting, clippy, layers, words, shell scripts, dependencies, and openapi.yaml in step with the code
+lint: ## Install what is missing; check formatting, code, layers, words, scripts, dependencies and openapi.yaml
 	@scripts/install lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/check-layers
 	scripts/check-words
 	scripts/check-shell
+	scripts/check-javascript
 	scripts/check-supply-chain
 	@set -o pipefail; cargo run -q -p api-service -- openapi | diff -u --label openapi.yaml --label "the code" openapi.yaml - \
 		|| { echo "openapi.yaml is not what the code says; run: make openapi" >&2; exit 1; }

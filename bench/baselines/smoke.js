@@ -52,7 +52,7 @@ function same(seen, wanted) {
 
 // Publishes the moment Redis knows the subscription, or that it is gone.
 async function subscribed(redis, channel, count) {
-  while ((await redis.pubsub('NUMSUB', channel))[1] !== count) continue;
+  while ((await redis.pubsub('NUMSUB', channel))[1] !== count);
 }
 
 async function relay(name, redis) {

@@ -15,7 +15,6 @@ const BANNERS = {
 };
 
 export class ConversationView {
-  #name;
   #unsubscribe = [];
   /** @type {Map<string, MessageView>} By the message's key. */
   #views = new Map();
@@ -27,7 +26,6 @@ export class ConversationView {
   #sticky = true;
 
   constructor(name, chat, conversation, { back }) {
-    this.#name = name;
     this.conversation = conversation;
     this.peer = conversation.peer;
     const { name: title, about } = describeParticipant(this.peer, chat.location_id);

@@ -17,8 +17,8 @@ const server = new WebSocketServer({ server: http, path: '/ws', perMessageDeflat
 server.on('connection', (socket, request) => {
   const channel = channelOf(request.url);
   if (!channel) return socket.close(1008);
-  let sockets = channels.get(channel);
-  if (!sockets) channels.set(channel, (sockets = new Set()));
+  const sockets = channels.get(channel) ?? new Set();
+  channels.set(channel, sockets);
   sockets.add(socket);
   join(channel);
   socket.on('error', () => {});

@@ -13,9 +13,9 @@ export class Emitter {
    * @returns {() => void}
    */
   on(name, listener) {
-    let listeners = this.#listeners.get(name);
-    if (!listeners) this.#listeners.set(name, (listeners = new Set()));
+    const listeners = this.#listeners.get(name) ?? new Set();
     listeners.add(listener);
+    this.#listeners.set(name, listeners);
     return () => void this.#listeners.get(name)?.delete(listener);
   }
 

@@ -39,11 +39,11 @@ export class RetryTimer {
    */
   wait(error, more = 0) {
     this.cancel();
-    const failures = (this.#failures = Math.min(this.#failures + 1, 30));
+    this.#failures = Math.min(this.#failures + 1, 30);
     const requestedMs = error?.retryAfter ?? 0;
     const isRefused = error !== null && !error.retryable;
     const ms = requestedMs + more + (isRefused ? this.#refused : this.#backoff).next();
-    const ignoredFor = failures < 2 ? 0 : BASE_SHORTENED_WAIT_MS * 2 ** (failures - 2);
+    const ignoredFor = this.#failures < 2 ? 0 : BASE_SHORTENED_WAIT_MS * 2 ** (this.#failures - 2);
     return new Promise((resolve) => {
       /** @type {(() => void)[]} */
       const timers = [];

@@ -112,7 +112,8 @@ export class FakeServer {
     return new ReadableStream({
       pull: (controller) => new Promise((done) => {
         cancel = this.clock.after(100, () => {
-          if (at < bytes.length) controller.enqueue(bytes.slice(at, (at += piece)));
+          if (at < bytes.length) controller.enqueue(bytes.slice(at, at + piece));
+          at += piece;
           if (at >= bytes.length) controller.close();
           done();
         });

@@ -242,13 +242,14 @@ test("somebody else's token is not taken, wherever it comes from", async () => {
 /** A gateway that does not look at the first tokens that are shown on an open socket: `auths` has the time of each. */
 function deafToTokens(times) {
   const auths = [];
+  let left = times;
   const prepare = (server) => {
     const { send } = server.WebSocket.prototype;
     server.WebSocket.prototype.send = function (data) {
       const frame = JSON.parse(data);
       if (frame.type !== "auth") return send.call(this, data);
       auths.push({ at: server.clock.now(), token: frame.token });
-      if (times-- > 0) this.give({ type: "error", code: "rate_limited", detail: "too many tokens: this one was not looked at" });
+      if (left-- > 0) this.give({ type: "error", code: "rate_limited", detail: "too many tokens: this one was not looked at" });
       else send.call(this, data);
     };
   };

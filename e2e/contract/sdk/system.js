@@ -48,7 +48,7 @@ export async function client(t, who, options = {}) {
 export function until(emitter, what, check) {
   return new Promise((resolve, reject) => {
     const stop = [];
-    const end = (settle, value) => { stop.forEach((off) => off()); settle(value); };
+    const end = (settle, value) => { for (const off of stop) off(); settle(value); };
     const look = () => { const found = check(); if (found) end(resolve, found); };
     for (const name of ["change", "state"]) stop.push(emitter.on(name, look));
     const timer = setTimeout(() => end(reject, new Error(`not within ${LIMIT_MS} ms: ${what}; state ${emitter.state} ${emitter.error ?? ""}`)), LIMIT_MS);
