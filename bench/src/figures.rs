@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn large_figures_are_abbreviated() {
-        let shown: Vec<_> = [0.654, 12.34, 131.2, 5_432.0, 131_234.0, 1_912_345.0].map(short).into();
-        assert_eq!(shown, ["0.65", "12.3", "131", "5432", "131 k", "1.91 M"]);
+        let rendered: Vec<_> = [0.654, 12.34, 131.2, 5_432.0, 131_234.0, 1_912_345.0].map(short).into();
+        assert_eq!(rendered, ["0.65", "12.3", "131", "5432", "131 k", "1.91 M"]);
     }
 
     #[test]

@@ -45,9 +45,9 @@ impl Pair {
     /// A fresh token of one of them.
     pub(crate) fn token(&self, kind: ParticipantKind) -> Result<String> {
         let secret: Secret = JWT_SECRET.parse()?;
-        let who = if kind == ParticipantKind::User { &self.doctor } else { &self.patient };
+        let name = if kind == ParticipantKind::User { &self.doctor } else { &self.patient };
         let lifetime = Duration::from_secs(3_600);
-        Ok(issue(&secret, &who.parse()?, Role::Participant(kind), &[LOCATION.parse()?], lifetime)?)
+        Ok(issue(&secret, &name.parse()?, Role::Participant(kind), &[LOCATION.parse()?], lifetime)?)
     }
 
     /// The handshake of one of them with our gateway; with a cursor, to resume there.

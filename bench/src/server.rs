@@ -89,17 +89,17 @@ impl Server {
     pub(crate) fn start_saying_ready(mut command: Command, address: SocketAddr, name: &str) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let said = child.stdout.take().context("no output")?;
+        let text = child.stdout.take().context("no output")?;
         let mut server = Self { child, address, name: name.to_owned() };
         let mut line = String::new();
-        let mut said = BufReader::new(said);
-        said.read_line(&mut line)?;
+        let mut text = BufReader::new(text);
+        text.read_line(&mut line)?;
         if line.trim() != "ready" {
             let status = server.child.wait()?;
             bail!("{name} did not become ready ({status}): {}", line.trim());
         }
         // Its further output must not block it.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        std::thread::spawn(move || std::io::copy(&mut text, &mut std::io::sink()));
         Ok(server)
     }
 

@@ -111,7 +111,7 @@ pub async fn api_service(env: &StackEnv, database_url: &str, arguments: &[&str])
 /// Whether nothing is wrong with the trail, and what was said.
 pub async fn verify(env: &StackEnv, database_url: &str, arguments: &[&str]) -> (bool, String) {
     let output = api_service(env, database_url, &[&["audit", "verify"], arguments].concat()).await;
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(matches!(output.status.code(), Some(0 | 1)), "{said}");
-    (output.status.success(), said)
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{text}");
+    (output.status.success(), text)
 }

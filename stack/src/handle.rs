@@ -43,26 +43,26 @@ impl Stack {
             None => temporary_dir()?,
         };
         let output = File::create(data_dir.join("stack.log"))?;
-        let said = File::open(data_dir.join("stack.log"))?; // Still readable when a temporary folder is gone.
+        let text = File::open(data_dir.join("stack.log"))?; // Still readable when a temporary folder is gone.
         let mut command = options.command(&binaries, &data_dir);
         command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| {
             format!("no `stack` in {}; build it first: cargo build --workspace", binaries.display())
         })?;
         let mut stack = Self { child, data_dir, temporary };
-        stack.wait_until_ready(options.startup_timeout, &said)?;
+        stack.wait_until_ready(options.startup_timeout, &text)?;
         Ok(stack)
     }
 
-    fn wait_until_ready(&mut self, timeout: Duration, said: &File) -> Result<()> {
+    fn wait_until_ready(&mut self, timeout: Duration, text: &File) -> Result<()> {
         let started = Instant::now();
         while !self.is_ready() {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the stack ended while it started ({status}):\n{}", std::io::read_to_string(said)?);
+                bail!("the stack ended while it started ({status}):\n{}", std::io::read_to_string(text)?);
             }
             if started.elapsed() > timeout {
-                let said = std::io::read_to_string(said)?;
-                bail!("the stack was not ready within {} s:\n{said}", timeout.as_secs());
+                let text = std::io::read_to_string(text)?;
+                bail!("the stack was not ready within {} s:\n{text}", timeout.as_secs());
             }
             sleep(POLL_INTERVAL);
         }

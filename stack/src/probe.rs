@@ -48,9 +48,9 @@ impl Probe {
             Self::RedisReply { port, password, command, answer } => {
                 let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?;
                 stream.write_all(format!("AUTH {password}\r\n{command}\r\nQUIT\r\n").as_bytes()).await?;
-                let mut said = String::new();
-                stream.read_to_string(&mut said).await?;
-                Ok(said.contains(answer))
+                let mut output = String::new();
+                stream.read_to_string(&mut output).await?;
+                Ok(output.contains(answer))
             }
             Self::Postgres { port } => {
                 let answer = exchange((Ipv4Addr::LOCALHOST, *port).into(), &startup_packet(), 1).await?;

@@ -56,9 +56,9 @@ impl Script {
         let mut pgbench = postgres_program("pgbench")?;
         pgbench.args(["-n", "-M", "prepared", "-j", "1", "-c", &connections, "-T", &seconds, "-f"]);
         let output = pgbench.arg(folder.join(self.file).with_extension("sql")).arg(&backends.database_url).output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
-        let rate = rate.with_context(|| format!("pgbench: {said}{}", String::from_utf8_lossy(&output.stderr)))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
+        let rate = rate.with_context(|| format!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))?;
         self.rate.push(rate * self.messages);
         Ok(())
     }

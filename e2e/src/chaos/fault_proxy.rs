@@ -262,12 +262,12 @@ mod tests {
         let (link, mut tcp) = echo().await;
         let delay = Duration::from_millis(600);
         link.slow(delay);
-        let said = tokio::time::Instant::now();
+        let output = tokio::time::Instant::now();
         tcp.write_all(b"one").await.unwrap();
         let mut received = [0; 3];
         tcp.read_exact(&mut received).await.unwrap();
         assert_eq!(&received, b"one");
-        assert!(said.elapsed() >= delay);
+        assert!(output.elapsed() >= delay);
         link.slow(Duration::ZERO);
         tcp.write_all(b"two").await.unwrap();
         assert!(hears(&mut tcp, b"two").await);

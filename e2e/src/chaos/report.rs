@@ -107,11 +107,11 @@ impl Report {
         }
         println!();
         let ObservedCounts { sender_errors, socket_ends, refused, .. } = &round.counts;
-        for (who, counts) in
+        for (participant, counts) in
             [("senders saw", sender_errors), ("sockets ended", socket_ends), ("sockets were refused", refused)]
         {
             if !counts.is_empty() {
-                println!("    {who}: {}", words(counts));
+                println!("    {participant}: {}", words(counts));
             }
         }
         for wrong in round.verdict() {

@@ -78,12 +78,12 @@ async fn bad_data_key_fails_only_its_location() {
     let mut command = service("api-service", &env);
     command.args(["keys", "allow-plain"]).env("CONTENT_KEYS", Keys::new("m1").text());
     let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
-    assert!(!done.status.success(), "{said}");
+    let printed = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+    assert!(!done.status.success(), "{printed}");
     for expected in
         ["1 data keys accept plain text", &format!("of location {}", bad.location), "1 data keys do not open"]
     {
-        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(printed.contains(expected), "{expected}: {printed}");
     }
     stack.stop().unwrap();
 }

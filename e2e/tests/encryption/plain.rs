@@ -73,14 +73,14 @@ async fn plain_text_is_hidden_counted_and_named() {
              select '{invented}', location_id, sender_user_id, receiver_contact_id, 'invented', now(), conversation_id, 2 from messages where id = '{id}'"
         ),
     );
-    let (is_right, said) = verified(&env, Keys::new("m1").text()).await;
-    assert!(!is_right && said.contains(&format!("message {id} is in plain text")), "{said}");
-    assert!(said.contains(&format!("message {invented} is in plain text")), "{said}");
+    let (is_right, printed) = verified(&env, Keys::new("m1").text()).await;
+    assert!(!is_right && printed.contains(&format!("message {id} is in plain text")), "{printed}");
+    assert!(printed.contains(&format!("message {invented} is in plain text")), "{printed}");
     // Without the keys of content as well, since the row of the trail is bound to the text.
-    let (is_right, said) = verify(&env, &env.service_database_url, &[]).await;
-    assert!(!is_right && said.contains(&format!("message {id} does not say what was sent")), "{said}");
-    assert!(said.contains(&format!("message {invented} has no audit row")), "{said}");
-    assert!(!said.contains("a day") && !said.contains("'invented'"), "{said}");
+    let (is_right, printed) = verify(&env, &env.service_database_url, &[]).await;
+    assert!(!is_right && printed.contains(&format!("message {id} does not say what was sent")), "{printed}");
+    assert!(printed.contains(&format!("message {invented} has no audit row")), "{printed}");
+    assert!(!printed.contains("a day") && !printed.contains("'invented'"), "{printed}");
 
     // It is listed and not sealed.
     let encrypt = async |more: &[&str]| {
@@ -93,17 +93,20 @@ async fn plain_text_is_hidden_counted_and_named() {
         let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         (done.status.success(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
     };
-    let (is_done, said) = encrypt(&[]).await;
-    assert!(!is_done && said.contains(&id) && said.contains(&invented) && !said.contains("a day"), "{said}");
+    let (is_done, printed) = encrypt(&[]).await;
+    assert!(
+        !is_done && printed.contains(&id) && printed.contains(&invented) && !printed.contains("a day"),
+        "{printed}"
+    );
     assert_eq!(sql(&env, &format!("select content from messages where id = '{id}'")), "ten a day");
     sql(&env, &format!("delete from messages where id = '{invented}'"));
     // Unless the operator accepts what was listed.
-    let (is_done, said) = encrypt(&["--accept-plain"]).await;
-    assert!(is_done && said.contains(&id), "{said}");
+    let (is_done, printed) = encrypt(&["--accept-plain"]).await;
+    assert!(is_done && printed.contains(&id), "{printed}");
     assert_eq!(sql(&env, &format!("select content is null from messages where id = '{id}'")), "t");
     // Even then the trail knows better.
-    let (is_right, said) = verified(&env, Keys::new("m1").text()).await;
-    assert!(!is_right && said.contains(&format!("message {id} does not say what was sent")), "{said}");
+    let (is_right, printed) = verified(&env, Keys::new("m1").text()).await;
+    assert!(!is_right && printed.contains(&format!("message {id} does not say what was sent")), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,8 +131,8 @@ async fn encrypt_resumes_after_kill_and_then_rejects_plain_text() {
     );
     let plain = "select count(*) from messages where content is not null";
     // Some service does not encrypt yet: everything is sealed, and text in the open still opens.
-    let (is_done, said) = try_keys(&stack, "m1", &["encrypt"]).await;
-    assert!(!is_done && said.contains("still write text in the open"), "{said}");
+    let (is_done, printed) = try_keys(&stack, "m1", &["encrypt"]).await;
+    assert!(!is_done && printed.contains("still write text in the open"), "{printed}");
     assert_eq!(sql(&stack.env(), plain), "0");
     sql(
         &stack.env(),
@@ -168,8 +171,8 @@ async fn encrypt_resumes_after_kill_and_then_rejects_plain_text() {
     let mut command = service("api-service", &stack.env());
     command.arg("serve").env("CONTENT_KEYS", Keys::new("-,m1").text()).env("RELAY_KEYS", Keys::new("r1").text());
     let ended = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(ended.status.code() == Some(64) && said.contains("keys allow-plain"), "{said}");
+    let printed = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.code() == Some(64) && printed.contains("keys allow-plain"), "{printed}");
     keys(&stack, &files, &["allow-plain"]).await;
     replace_apis(&stack).await;
     until("it opens", async || patient.get(&history).await.status == 200).await;
@@ -189,9 +192,9 @@ async fn rewrap_needs_master_key_at_every_service() {
     // No service has m2, and then one of the two.
     for round in 0..2 {
         for task in [&["rewrap"][..], &["rotate"], &["encrypt"]] {
-            let (is_done, said) = try_keys(&stack, "m2,m1", task).await;
-            assert!(!is_done && said.contains("do not hold the master key `m2`"), "{task:?}: {said}");
-            assert_eq!(said.matches("service 0").count(), 2 - round, "each is named: {said}");
+            let (is_done, printed) = try_keys(&stack, "m2,m1", task).await;
+            assert!(!is_done && printed.contains("do not hold the master key `m2`"), "{task:?}: {printed}");
+            assert_eq!(printed.matches("service 0").count(), 2 - round, "each is named: {printed}");
         }
         assert_eq!(sql(&stack.env(), masters), "m1");
         assert_eq!(sql(&stack.env(), "select count(*) from data_keys"), "1");
@@ -202,10 +205,10 @@ async fn rewrap_needs_master_key_at_every_service() {
         crate::rotation::replace_api(&stack, round).await;
     }
     // The same name is not enough.
-    let (is_done, said) = try_keys(&stack, &Keys::new("m1").text().replace("m1:", "m2:"), &["rewrap"]).await;
-    assert!(!is_done && said.contains("m2"), "{said}");
-    let (is_done, said) = try_keys(&stack, "m2,m1", &["rewrap"]).await;
-    assert!(is_done, "{said}");
+    let (is_done, printed) = try_keys(&stack, &Keys::new("m1").text().replace("m1:", "m2:"), &["rewrap"]).await;
+    assert!(!is_done && printed.contains("m2"), "{printed}");
+    let (is_done, printed) = try_keys(&stack, "m2,m1", &["rewrap"]).await;
+    assert!(is_done, "{printed}");
     assert_eq!(sql(&stack.env(), masters), "m2");
     doctor.send_ok(&patient, "under m2").await;
     // A service that is killed is waited for, a minute at most; one that ends says so.

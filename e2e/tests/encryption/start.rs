@@ -25,11 +25,11 @@ async fn service_exits_with_64_when_keys_do_not_match() {
             .envs(content.map(|keys| ("CONTENT_KEYS", keys)))
             .envs(relay.map(|keys| ("RELAY_KEYS", keys)));
         let ended = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert_eq!(ended.status.code(), Some(64), "{why}: {said}");
-        assert!(said.contains(why), "{why}: {said}");
+        let printed = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(64), "{why}: {printed}");
+        assert!(printed.contains(why), "{why}: {printed}");
         for secret in [&master, &other, &Keys::new("r1")] {
-            assert!(!said.contains(secret.text().split_once(':').unwrap().1), "{said}");
+            assert!(!printed.contains(secret.text().split_once(':').unwrap().1), "{printed}");
         }
     }
     for keys in ["r1:c2hvcnQ=", "r1"] {
@@ -67,7 +67,7 @@ async fn service_exits_when_database_returns_with_other_keys() {
     });
     let ended = tokio::time::timeout(e2e::WAIT_TIMEOUT, running.wait_with_output()).await.expect("it ends").unwrap();
     forwarding.abort();
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert_eq!(ended.status.code(), Some(64), "{said}");
-    assert!(said.contains("there is no CONTENT_KEYS"), "{said}");
+    let printed = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(64), "{printed}");
+    assert!(printed.contains("there is no CONTENT_KEYS"), "{printed}");
 }

@@ -37,8 +37,8 @@ fn busy(doctor: &TestUser, patient: &TestUser, is_over: &Arc<AtomicBool>) -> Vec
 /// The trail is right in itself, and says of each message that it was sent, once, and of nothing else.
 async fn is_whole(stack: &Stack, kept: usize) {
     let env = stack.env();
-    let (is_right, said) = verify(&env, &env.service_database_url, &[]).await;
-    assert!(is_right, "{said}");
+    let (is_right, output) = verify(&env, &env.service_database_url, &[]).await;
+    assert!(is_right, "{output}");
     let owner = AuditLog::open(&env.database_url).await;
     let query = "select (select count(*) from messages),
         (select count(*) from audit_log where action = 'send' and outcome = 201),

@@ -86,9 +86,9 @@ async fn silent_connections_do_not_block_own_connections() {
     }
     let up = async {
         loop {
-            let said = place.with_base_url(&env.admin_urls[0]).get("/readyz").await.text;
+            let printed = place.with_base_url(&env.admin_urls[0]).get("/readyz").await.text;
             let gateway_said = place.with_base_url(&env.admin_urls[2]).get("/readyz").await.text;
-            if said.contains(r#""redis":"up""#) && gateway_said.contains(r#""redis":"up""#) {
+            if printed.contains(r#""redis":"up""#) && gateway_said.contains(r#""redis":"up""#) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -72,10 +72,10 @@ async fn services_stop_in_time_when_databases_hang() {
         let gateway = gateway.end();
         [(api, api_took), (gateway, began.elapsed())]
     });
-    let [((api, said), api_took), ((gateway, gateway_said), gateway_took)] = ended.await.unwrap();
-    assert!(api.success(), "{api}: {said}");
+    let [((api, output), api_took), ((gateway, gateway_said), gateway_took)] = ended.await.unwrap();
+    assert!(api.success(), "{api}: {output}");
     assert!(gateway.success(), "{gateway}: {gateway_said}");
-    assert!(api_took < Duration::from_secs(DRAIN + TIMEOUT) + MARGIN, "{api_took:?}: {said}");
+    assert!(api_took < Duration::from_secs(DRAIN + TIMEOUT) + MARGIN, "{api_took:?}: {output}");
     // Its drain is within its deadline.
     assert!(gateway_took < Duration::from_secs(DRAIN + TIMEOUT) + MARGIN, "{gateway_took:?}: {gateway_said}");
     for status in hanging {

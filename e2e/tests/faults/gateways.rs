@@ -12,9 +12,9 @@ use crate::{kill_9, test_env, test_env_with};
 
 /// Comes back as clients do: the load balancer may not have noticed yet that a gateway has only just begun, and such a
 /// one says 503.
-async fn reconnect(who: &TestUser, other: &TestUser, cursor: &Value) -> Socket {
-    let url = format!("{}?{}&cursor={}", who.place.ws_url, who.with(other), cursor.as_str().unwrap());
-    let bearer = format!("Bearer {}", who.token);
+async fn reconnect(participant: &TestUser, other: &TestUser, cursor: &Value) -> Socket {
+    let url = format!("{}?{}&cursor={}", participant.place.ws_url, participant.with(other), cursor.as_str().unwrap());
+    let bearer = format!("Bearer {}", participant.token);
     let connecting = async {
         let mut beat = interval(Duration::from_millis(100));
         loop {

@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::{kill_9, kill_without_restart, test_env};
 
 /// Waits until the socket has received the newest row of its owner's inbox.
-async fn caught_up(socket: &mut Socket, who: &TestUser) {
-    let row = who.inbox("").await["conversations"][0].clone();
+async fn caught_up(socket: &mut Socket, participant: &TestUser) {
+    let row = participant.inbox("").await["conversations"][0].clone();
     while socket.expect("conversation").await["conversation"] != row {}
 }
 

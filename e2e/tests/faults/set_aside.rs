@@ -198,8 +198,8 @@ async fn foreign_stream_keys_and_entries_stop_nothing() {
 
 /// The consumers of a stream's group. One is made when it is first given something.
 async fn consumers(env: &StackEnv) -> Vec<String> {
-    let said = redis(env, &[b"XINFO", b"CONSUMERS", b"audit", b"api"]).await;
-    let lines: Vec<&str> = said.lines().collect();
+    let printed = redis(env, &[b"XINFO", b"CONSUMERS", b"audit", b"api"]).await;
+    let lines: Vec<&str> = printed.lines().collect();
     lines.windows(2).filter(|pair| pair[0] == "name").map(|pair| pair[1].to_owned()).collect()
 }
 

@@ -55,8 +55,8 @@ const GATEWAY: [&str; 19] = [
 ];
 
 /// The tasks that a service says it starts.
-fn started(said: &str) -> BTreeSet<String> {
-    let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+fn started(output: &str) -> BTreeSet<String> {
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let names = lines.filter(|line| line["message"] == "task starts");
     names.map(|line| line["task"].as_str().unwrap().to_owned()).collect()
 }
@@ -68,10 +68,10 @@ fn fail_each(service: &str, tasks: &[&str], env: &StackEnv, keys: &str) -> BTree
         let any = "127.0.0.1:0";
         let mut more = vec![("TEST_FAIL_TASK", wanted.as_str()), ("LOG_LEVEL", "debug"), ("JWKS_FILE", keys)];
         more.extend([("LISTEN_ADDR", any), ("ADMIN_ADDR", any)]);
-        let (status, said) = ServiceProcess::start(service, env, &more).end();
-        assert_eq!(status.code(), Some(1), "{service} {wanted}: {said}");
-        assert!(said.contains(&format!("the task `{task}`")), "{service} {wanted}: {said}");
-        seen.lock().unwrap().extend(started(&said));
+        let (status, output) = ServiceProcess::start(service, env, &more).end();
+        assert_eq!(status.code(), Some(1), "{service} {wanted}: {output}");
+        assert!(output.contains(&format!("the task `{task}`")), "{service} {wanted}: {output}");
+        seen.lock().unwrap().extend(started(&output));
     };
     for some in tasks.chunks(6) {
         std::thread::scope(|scope| {

@@ -34,12 +34,12 @@ async fn metric(admin: &TestLocation, name: &str) -> f64 {
 }
 
 /// Asks for the same page over and over, and takes nothing of the answers.
-async fn ask_and_read_nothing(who: &TestUser, path: &str) -> TcpStream {
+async fn ask_and_read_nothing(participant: &TestUser, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    let address = who.place.base_url.strip_prefix("http://").unwrap().parse().unwrap();
+    let address = participant.place.base_url.strip_prefix("http://").unwrap().parse().unwrap();
     let mut tcp = socket.connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", who.token);
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", participant.token);
     tcp.write_all(request.repeat(REQUESTS).as_bytes()).await.unwrap();
     tcp
 }

@@ -15,11 +15,11 @@ const AUDIT_KEY: &str = "5d1c9e0fb2a84c7790d36b1f8e2a4c09";
 /// Starts a service with these settings, and waits until it warns of this. Values are not shown.
 async fn warns(env: &StackEnv, service: &str, settings: &[(&str, &str)], of: &str) {
     let alone = ServiceProcess::start(service, env, settings);
-    let said = alone.until_said(of).await;
-    let line = said.lines().find(|line| line.contains(of)).unwrap();
+    let output = alone.until_said(of).await;
+    let line = output.lines().find(|line| line.contains(of)).unwrap();
     assert!(line.contains("\"level\":\"WARN\"") || line.contains("\"level\":\"warn\""), "{service}: {line}");
     for (name, value) in settings.iter().filter(|(name, _)| name.contains("URL") || name.contains("KEY")) {
-        assert!(!said.contains(value), "{service} shows {name}: {said}");
+        assert!(!output.contains(value), "{service} shows {name}: {output}");
     }
 }
 

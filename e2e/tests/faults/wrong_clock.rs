@@ -42,8 +42,8 @@ async fn message_times_are_database_times_when_clock_is_wrong() {
     let _said = behind.until_said("behind the database's").await;
     for one in [&ahead, &behind] {
         one.until_ready(place).await;
-        let said = place.with_base_url(&one.admin_url).get("/readyz").await.json();
-        assert!(said["detail"].as_str().unwrap().contains("this machine's clock is"), "{said}");
+        let text = place.with_base_url(&one.admin_url).get("/readyz").await.json();
+        assert!(text["detail"].as_str().unwrap().contains("this machine's clock is"), "{text}");
     }
 
     let (doctor, patient) = (bearing(place, &place.user("doc")), bearing(place, &place.contact("pat")));

@@ -80,7 +80,7 @@ async fn foreign_conversation_gets_403() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let elsewhere = place.other_location();
-    for (who, query) in [
+    for (participant, query) in [
         (place.user("other"), doctor.with(&patient)),
         (place.contact("other"), doctor.with(&patient)),
         (place.user("pat"), doctor.with(&patient)),
@@ -95,7 +95,7 @@ async fn foreign_conversation_gets_403() {
         (elsewhere.user("doc"), doctor.inbox_query()),
         (elsewhere.service(), doctor.inbox_query()),
     ] {
-        let bearer = format!("Bearer {}", who.token);
+        let bearer = format!("Bearer {}", participant.token);
         let _problem = handshake(&place, &query, &[("authorization", &bearer)]).await.expect_problem(403);
     }
 }

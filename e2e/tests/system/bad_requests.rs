@@ -49,10 +49,10 @@ async fn invalid_json_gets_400() {
         b"[".repeat(100_000),
     ];
     for body in bodies {
-        let shown = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
+        let rendered = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
         let request = doctor.request(Method::POST, "/chat/send").header("content-type", "application/json");
         let problem = place.ask(request.body(body)).await.expect_problem(400);
-        assert!(problem["detail"].as_str().unwrap().contains("not JSON"), "{shown}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("not JSON"), "{rendered}: {problem}");
     }
     assert_untouched(&doctor, &patient).await;
 }
@@ -128,7 +128,7 @@ async fn acting_as_another_gets_403() {
     let elsewhere = place.other_location();
     let other = place.user("other");
     let secret = secret_text();
-    for (who, body) in [
+    for (participant, body) in [
         (&doctor, other.message_to(&patient, &secret)),
         (&doctor, patient.message_to(&doctor, &secret)),
         (&patient, doctor.message_to(&patient, &secret)),
@@ -136,7 +136,7 @@ async fn acting_as_another_gets_403() {
         (&doctor, elsewhere.user("doc").message_to(&elsewhere.contact("pat"), &secret)),
         (&place.service(), elsewhere.user("doc").message_to(&elsewhere.contact("pat"), &secret)),
     ] {
-        let _problem = who.send(&body).await.expect_problem(403);
+        let _problem = participant.send(&body).await.expect_problem(403);
     }
     assert_untouched(&doctor, &patient).await;
     assert_eq!(elsewhere.user("doc").inbox("").await["conversations"], json!([]));

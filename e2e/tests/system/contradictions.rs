@@ -23,7 +23,7 @@ async fn duplicate_json_key_gets_400() {
     let message = doctor.message_to(&patient, "hello").to_string();
     let (id, other) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
     let doubled = |more: &str| message.replacen('{', &format!("{{{more},"), 1);
-    for (who, method, path, body, pointer) in [
+    for (participant, method, path, body, pointer) in [
         (&doctor, Method::POST, "/chat/send", doubled(r#""receiver_contact_id":"another""#), "/receiver_contact_id"),
         (&doctor, Method::POST, "/chat/send", doubled(r#""content":"hello""#), "/content"),
         (&doctor, Method::POST, "/chat/send", doubled(r#""\u0063ontent":"other""#), "/content"),
@@ -58,7 +58,7 @@ async fn duplicate_json_key_gets_400() {
             "/sub",
         ),
     ] {
-        let answer = post(who, method, path, &body).await;
+        let answer = post(participant, method, path, &body).await;
         let problem = answer.expect_problem(400);
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{path} {problem}");
     }

@@ -63,8 +63,8 @@ async fn malformed_frame_gets_error_and_socket_lives() {
     for (text, code) in frames {
         socket.send_message(Message::text(text.clone()));
         let error = socket.next().await;
-        let shown = &text[..text.len().min(60)];
-        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{shown}: {error}");
+        let rendered = &text[..text.len().min(60)];
+        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{rendered}: {error}");
         assert!(error["detail"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
         assert!(!error.to_string().contains(&secret), "{error}");
     }

@@ -9,13 +9,13 @@ use uuid::Uuid;
 use crate::place;
 
 /// The rows of a participant's inbox.
-async fn listed(who: &TestUser) -> Vec<Value> {
-    who.inbox("").await["conversations"].as_array().unwrap().clone()
+async fn listed(participant: &TestUser) -> Vec<Value> {
+    participant.inbox("").await["conversations"].as_array().unwrap().clone()
 }
 
 /// Waits until the socket has received the newest row of its owner's inbox. Returns that row.
-async fn caught_up(socket: &mut Socket, who: &TestUser) -> Value {
-    let row = listed(who).await.into_iter().next().unwrap();
+async fn caught_up(socket: &mut Socket, participant: &TestUser) -> Value {
+    let row = listed(participant).await.into_iter().next().unwrap();
     while socket.expect("conversation").await != json!({"type": "conversation", "conversation": row}) {}
     row
 }
@@ -28,8 +28,8 @@ async fn inbox_rows_follow_sends_and_receipts() {
     let counts = |row: &Value| (row["unread_count"].clone(), row["last_message"]["seq"].clone());
 
     let first = doctor.send_ok(&patient, "1").await;
-    for (socket, who, unread) in [(&mut at_doctor, &doctor, 0), (&mut at_patient, &patient, 1)] {
-        let row = caught_up(socket, who).await;
+    for (socket, participant, unread) in [(&mut at_doctor, &doctor, 0), (&mut at_patient, &patient, 1)] {
+        let row = caught_up(socket, participant).await;
         assert_eq!(counts(&row), (json!(unread), json!(1)));
         assert_eq!(row["last_message"], first);
     }
@@ -41,16 +41,16 @@ async fn inbox_rows_follow_sends_and_receipts() {
 
     // Delivered changes the row of the newest message, for both, and no count.
     let _marks = doctor.mark("delivered", &[&answer["id"]]).await.expect_status(200);
-    for (socket, who, unread) in [(&mut at_doctor, &doctor, 1), (&mut at_patient, &patient, 2)] {
-        let row = caught_up(socket, who).await;
+    for (socket, participant, unread) in [(&mut at_doctor, &doctor, 1), (&mut at_patient, &patient, 2)] {
+        let row = caught_up(socket, participant).await;
         assert_eq!(row["unread_count"], unread);
         assert!(row["last_message"]["delivered_at"].is_string() && row["last_message"]["read_at"].is_null(), "{row}");
     }
     let _marks = patient.mark("read", &[&first["id"]]).await.expect_status(200);
     assert_eq!(counts(&caught_up(&mut at_patient, &patient).await), (json!(1), json!(3)));
     let _marks = doctor.mark("read", &[&answer["id"]]).await.expect_status(200);
-    for (socket, who, unread) in [(&mut at_doctor, &doctor, 0), (&mut at_patient, &patient, 1)] {
-        let row = caught_up(socket, who).await;
+    for (socket, participant, unread) in [(&mut at_doctor, &doctor, 0), (&mut at_patient, &patient, 1)] {
+        let row = caught_up(socket, participant).await;
         assert_eq!((&row["unread_count"], &row["last_message"]["is_read"]), (&json!(unread), &json!(true)));
     }
 
@@ -114,16 +114,16 @@ async fn inbox_sockets_give_no_receipts() {
 
 /// Reads until the conversation's row matches the inbox, and then all that any API service still had to send of it, which
 /// is nothing. Returns the row, and all frames of it.
-async fn settled(socket: &mut Socket, who: &TestUser, conversation: &Value) -> (Value, Vec<Value>) {
-    let row = listed(who).await.into_iter().find(|row| row["conversation_id"] == *conversation).unwrap();
+async fn settled(socket: &mut Socket, participant: &TestUser, conversation: &Value) -> (Value, Vec<Value>) {
+    let row = listed(participant).await.into_iter().find(|row| row["conversation_id"] == *conversation).unwrap();
     let mut received = Vec::new();
     while received.last() != Some(&row) {
         let frame = socket.expect("conversation").await["conversation"].take();
         received.extend(Some(frame).filter(|frame| frame["conversation_id"] == *conversation));
     }
-    for (number, url) in who.place.env.api_urls.iter().enumerate() {
+    for (number, url) in participant.place.env.api_urls.iter().enumerate() {
         // What it tells of a new conversation comes behind all that it had to tell before.
-        let last = who.place.user(&format!("last{number}")).at(url, "").send_ok(who, "last").await;
+        let last = participant.place.user(&format!("last{number}")).at(url, "").send_ok(participant, "last").await;
         loop {
             let frame = socket.expect("conversation").await["conversation"].take();
             if frame["last_message"]["id"] == last["id"] {
@@ -183,8 +183,8 @@ async fn last_inbox_frame_matches_list_with_two_services() {
             |message: &Value| message["receiver_contact_id"].is_null() || message["delivered_at"].is_string();
         while !doctor.history(&patient, "&limit=50").await["messages"].as_array().unwrap().iter().all(is_proven) {}
         let conversation = doctor.history(&patient, "&limit=1").await["conversation_id"].take();
-        for (socket, who) in [(&mut at_doctor, &doctor), (&mut at_patient, &patient)] {
-            let (_, received) = settled(socket, who, &conversation).await;
+        for (socket, participant) in [(&mut at_doctor, &doctor), (&mut at_patient, &patient)] {
+            let (_, received) = settled(socket, participant, &conversation).await;
             let seqs: Vec<_> = received.iter().map(|row| row["last_message"]["seq"].as_i64()).collect();
             assert!(seqs.is_sorted(), "{seqs:?}");
         }

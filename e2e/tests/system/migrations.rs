@@ -108,8 +108,8 @@ async fn migrations_do_not_block_sends() {
     reader.batch_execute("commit").await.unwrap();
     let done =
         timeout(WAIT_TIMEOUT, migrating.wait_with_output()).await.expect("it ends when there is no reader").unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(done.status.success() && said.contains("V9__"), "{said}");
+    let printed = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success() && printed.contains("V9__"), "{printed}");
     is_over.store(true, Ordering::Relaxed);
     sending.await.unwrap();
     assert_eq!(refused.load(Ordering::Relaxed), 0, "of {} sends", sent.load(Ordering::Relaxed));

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use crate::place;
 
 /// Asks for the presence of participants.
-async fn ask(who: &TestUser, of: &[&TestUser]) -> HttpResponse {
+async fn ask(participant: &TestUser, of: &[&TestUser]) -> HttpResponse {
     let names: String = of.iter().map(|one| format!("&{}_id={}", one.role, one.id)).collect();
-    who.get(&format!("/chat/presence?location_id={}{names}", who.place.location)).await
+    participant.get(&format!("/chat/presence?location_id={}{names}", participant.place.location)).await
 }
 
-async fn seen(who: &TestUser, of: &TestUser) -> Value {
-    let body = ask(who, &[of]).await.expect_status(200);
+async fn seen(participant: &TestUser, of: &TestUser) -> Value {
+    let body = ask(participant, &[of]).await.expect_status(200);
     assert_eq!(body["participants"].as_array().unwrap().len(), 1, "{body}");
     body["participants"][0].clone()
 }
@@ -121,9 +121,9 @@ async fn service_sees_presence_and_is_never_online() {
     let people: Vec<_> = (0..98).map(|n| place.contact(&format!("p{n}"))).collect();
     let asked: Vec<_> = [&doctor, &patient].into_iter().chain(&people).collect();
     let body = ask(&service, &asked).await.expect_status(200);
-    let shown = body["participants"].as_array().unwrap();
-    assert_eq!(shown.len(), 100);
-    let are_online: Vec<_> = shown.iter().filter(|one| one["online"] == true).map(|one| &one["user_id"]).collect();
+    let rendered = body["participants"].as_array().unwrap();
+    assert_eq!(rendered.len(), 100);
+    let are_online: Vec<_> = rendered.iter().filter(|one| one["online"] == true).map(|one| &one["user_id"]).collect();
     assert_eq!(are_online, ["doc"]);
     let _problem =
         ask(&place.other_location().service().at(&place.base_url, &place.ws_url), &[]).await.expect_problem(422);

@@ -145,8 +145,8 @@ async fn receipt_frames_count_only_for_receiver() {
 
 /// A receipt as a gateway adds it, whose clock says so many microseconds since 1970.
 async fn report(kind: &str, receiver: &TestUser, ids: &[&Value], at_micros: i64) {
-    let who = format!("{}:{}", receiver.role, receiver.id);
-    let receipt = json!({"kind": kind, "location": receiver.place.location, "participant": who, "message_ids": ids,
+    let name = format!("{}:{}", receiver.role, receiver.id);
+    let receipt = json!({"kind": kind, "location": receiver.place.location, "participant": name, "message_ids": ids,
                          "at_micros": at_micros});
     let mut cli = Command::new("redis-cli");
     cli.args(["--no-auth-warning", "-u", &stack().env().redis_url, "XADD", "receipts", "*", "r", &receipt.to_string()]);

@@ -13,18 +13,18 @@ use crate::{place, stack};
 /// What can be wrong with any query.
 const WRONG: [&str; 4] = ["nonsense=1", "x=1&x=1", "x=%zz", "Limit=5"];
 
-async fn ask(who: &TestUser, method: &Method, path: &str, body: Option<&str>) -> e2e::HttpResponse {
-    let request = who.request(method.clone(), path);
+async fn ask(participant: &TestUser, method: &Method, path: &str, body: Option<&str>) -> e2e::HttpResponse {
+    let request = participant.request(method.clone(), path);
     let request = match body {
         Some(body) => request.header("content-type", "application/json").body(body.to_owned()),
         None => request,
     };
-    who.place.ask(request).await
+    participant.place.ask(request).await
 }
 
 /// A user without the right to a route, and the path and body that name what is not theirs.
 struct Attempt {
-    who: TestUser,
+    participant: TestUser,
     method: Method,
     path: String,
     body: Option<Value>,
@@ -35,10 +35,15 @@ fn attempts(place: &TestLocation) -> Vec<Attempt> {
     let (doctor, patient, stranger) = (place.user("doc"), place.contact("pat"), place.user("stranger"));
     let service = place.service();
     let (location, elsewhere) = (&place.location, place.other_location());
-    let get = |who: &TestUser, path: String| Attempt { who: who.clone(), method: Method::GET, path, body: None };
-    let with = |who: &TestUser, method: Method, path: &str, body: Value| {
+    let get = |participant: &TestUser, path: String| Attempt {
+        participant: participant.clone(),
+        method: Method::GET,
+        path,
+        body: None,
+    };
+    let with = |participant: &TestUser, method: Method, path: &str, body: Value| {
         let path = format!("{path}?");
-        Attempt { who: who.clone(), method, path, body: Some(body) }
+        Attempt { participant: participant.clone(), method, path, body: Some(body) }
     };
     let mut attempts = vec![
         get(&stranger, format!("/chat/history?{}", doctor.with(&patient))),
@@ -53,8 +58,8 @@ fn attempts(place: &TestLocation) -> Vec<Attempt> {
     for path in ["/chat/read", "/chat/delivered"] {
         attempts.push(with(&service, Method::PUT, path, json!({"message_ids": [uuid::Uuid::now_v7()]})));
     }
-    for who in [&doctor, &patient, &service] {
-        attempts.push(with(who, Method::POST, "/admin/revocations", json!({"jti": "somebody's"})));
+    for participant in [&doctor, &patient, &service] {
+        attempts.push(with(participant, Method::POST, "/admin/revocations", json!({"jti": "somebody's"})));
     }
     attempts
 }
@@ -81,18 +86,18 @@ async fn denial_precedes_query_errors() {
     let mut published = published(&place).await;
     assert!(published.remove("/chat/ws-ticket"), "every principal with a valid token may get a ticket");
     assert_eq!(tried, published, "a new route cannot be forgotten");
-    for Attempt { who, method, path, body } in &attempts {
+    for Attempt { participant, method, path, body } in &attempts {
         let body = body.as_ref().map(Value::to_string);
         for more in [""].iter().chain(&WRONG) {
-            let answer = ask(who, method, &format!("{path}&{more}"), body.as_deref()).await;
-            assert_eq!(answer.status, 403, "{} {method} {path}&{more}: {answer:?}", who.id);
+            let answer = ask(participant, method, &format!("{path}&{more}"), body.as_deref()).await;
+            assert_eq!(answer.status, 403, "{} {method} {path}&{more}: {answer:?}", participant.id);
             let _problem = answer.expect_problem(403);
         }
         if *method == Method::GET {
             for more in ["limit=0", "limit=abc", "before=1&after=1", "cursor=nonsense", "before=-1"] {
-                let answer = ask(who, method, &format!("{path}&{more}"), None).await;
-                assert_eq!(answer.status, 403, "{} {method} {path}&{more}: {answer:?}", who.id);
-                let head = ask(who, &Method::HEAD, &format!("{path}&{more}"), None).await;
+                let answer = ask(participant, method, &format!("{path}&{more}"), None).await;
+                assert_eq!(answer.status, 403, "{} {method} {path}&{more}: {answer:?}", participant.id);
+                let head = ask(participant, &Method::HEAD, &format!("{path}&{more}"), None).await;
                 assert_eq!(head.status, 403, "HEAD {path}&{more}");
             }
         }
@@ -107,7 +112,7 @@ async fn denial_precedes_body_errors() {
         body[field] = value;
         body
     };
-    for Attempt { who, method, path, body } in &attempts(&place) {
+    for Attempt { participant, method, path, body } in &attempts(&place) {
         let Some(body) = body else { continue };
         let mut bodies = vec![changed(body, "unknown", json!(1))];
         if path.starts_with("/chat/send") {
@@ -127,13 +132,13 @@ async fn denial_precedes_body_errors() {
         }
         for body in bodies {
             for path in [path.clone(), format!("{path}nonsense=1")] {
-                let answer = ask(who, method, &path, Some(&body.to_string())).await;
-                assert_eq!(answer.status, 403, "{} {method} {path} {body}: {answer:?}", who.id);
+                let answer = ask(participant, method, &path, Some(&body.to_string())).await;
+                assert_eq!(answer.status, 403, "{} {method} {path} {body}: {answer:?}", participant.id);
             }
         }
         if !path.starts_with("/chat/send") {
-            assert_eq!(ask(who, method, path, Some("{")).await.status, 403, "{path}");
-            assert_eq!(ask(who, method, path, None).await.status, 403, "{path}");
+            assert_eq!(ask(participant, method, path, Some("{")).await.status, 403, "{path}");
+            assert_eq!(ask(participant, method, path, None).await.status, 403, "{path}");
         }
     }
 }

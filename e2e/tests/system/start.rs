@@ -33,9 +33,9 @@ fn refusal(service: &str, env: &[(&str, &str)]) -> (i32, String) {
 fn starts(service: &str, env: &[(&str, &str)]) -> bool {
     use std::io::{BufRead, BufReader};
     let mut child = command(service, env).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let mut said = said.filter(|line| line.contains("api-service serves") || line.contains("gateway started"));
-    let listens = said.next().is_some();
+    let text = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut text = text.filter(|line| line.contains("api-service serves") || line.contains("gateway started"));
+    let listens = text.next().is_some();
     let ended_by_itself = child.try_wait().unwrap().is_some();
     let _gone = child.kill();
     let _gone = child.wait();
@@ -53,14 +53,14 @@ fn development_secrets_are_rejected_in_production() {
     for service in SERVICES {
         for secret in [made.as_str(), "0123456789abcdef0123456789abcdef", "a-string-secret-at-least-256-bits-long"] {
             for mode in [&[("JWT_SECRET", secret)][..], &[("JWT_SECRET", secret), ("MODE", "production")]] {
-                let (code, said) = refusal(service, mode);
-                assert_eq!(code, 64, "{service}: {said}");
-                assert!(said.contains("JWT_SECRET") && !said.contains(secret), "{service}: {said}");
+                let (code, text) = refusal(service, mode);
+                assert_eq!(code, 64, "{service}: {text}");
+                assert!(text.contains("JWT_SECRET") && !text.contains(secret), "{service}: {text}");
             }
             assert!(starts(service, &[("JWT_SECRET", secret), ("MODE", "development")]), "{service}");
         }
-        let (code, said) = refusal(service, &[("JWT_SECRET", &made), ("MODE", "staging")]);
-        assert!(code == 64 && said.contains("MODE"), "{service}: {said}");
+        let (code, text) = refusal(service, &[("JWT_SECRET", &made), ("MODE", "staging")]);
+        assert!(code == 64 && text.contains("MODE"), "{service}: {text}");
     }
 }
 
@@ -83,8 +83,8 @@ fn service_does_not_start_without_usable_key() {
             (vec![("JWKS_URL", "http://ehr.example/jwks")], "JWKS_URL"),
             (vec![("JWKS_FILE", path), ("JWKS_URL", "https://ehr.example/jwks")], "JWKS_URL"),
         ] {
-            let (code, said) = refusal(service, &env);
-            assert!(code == 64 && said.contains(named), "{service} {env:?}: {code} {said}");
+            let (code, text) = refusal(service, &env);
+            assert!(code == 64 && text.contains(named), "{service} {env:?}: {code} {text}");
         }
         assert!(starts(service, &[("JWKS_FILE", path)]), "{service} needs no secret beside keys");
     }
@@ -97,9 +97,9 @@ fn service_does_not_start_without_usable_key() {
 fn silent_issuer_is_awaited_and_then_named() {
     for service in SERVICES {
         let started = Instant::now();
-        let (code, said) = refusal(service, &[("JWKS_URL", "http://127.0.0.1:1/jwks")]);
-        assert!(code != 0 && code != 64, "{service}: {code} {said}");
-        assert!(said.contains("no keys to verify tokens with"), "{service}: {said}");
+        let (code, text) = refusal(service, &[("JWKS_URL", "http://127.0.0.1:1/jwks")]);
+        assert!(code != 0 && code != 64, "{service}: {code} {text}");
+        assert!(text.contains("no keys to verify tokens with"), "{service}: {text}");
         assert!(started.elapsed() >= Duration::from_secs(9), "{service}: {:?}", started.elapsed());
     }
 }
@@ -146,9 +146,9 @@ fn misspelt_settings_are_rejected() {
         assert!(names.len() > 20, "{names:?}");
         let mut env: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "nonsense")).collect();
         env.push(("MAX_SOCKETS_PER_PARTICPANT", "5"));
-        let (code, said) = refusal(service, &env);
-        assert_eq!(code, 64, "{service}: {said}");
-        let unknown: Vec<&str> = said.lines().filter(|line| line.contains("there is no such setting")).collect();
+        let (code, text) = refusal(service, &env);
+        assert_eq!(code, 64, "{service}: {text}");
+        let unknown: Vec<&str> = text.lines().filter(|line| line.contains("there is no such setting")).collect();
         assert_eq!(unknown.len(), 1, "{service} does not know {unknown:?} of {other}");
         assert!(unknown[0].contains("MAX_SOCKETS_PER_PARTICPANT"), "{unknown:?}");
         assert!(unknown[0].contains("did you mean MAX_SOCKETS_PER_PARTICIPANT?"), "{unknown:?}");
@@ -173,9 +173,9 @@ fn insecure_production_settings_are_rejected_by_name() {
         for service in services {
             let mut command = command(service, &[]);
             let Output { status, stderr, .. } = command.env("JWT_SECRET", SECRET).env(name, value).output().unwrap();
-            let said = String::from_utf8(stderr).unwrap();
-            assert_eq!(status.code(), Some(64), "{service}, {name}: {said}");
-            assert!(said.contains(&format!("{name}:")) && !said.contains(value), "{service}, {name}: {said}");
+            let text = String::from_utf8(stderr).unwrap();
+            assert_eq!(status.code(), Some(64), "{service}, {name}: {text}");
+            assert!(text.contains(&format!("{name}:")) && !text.contains(value), "{service}, {name}: {text}");
         }
     }
 }

@@ -18,9 +18,9 @@ fn retry_after(answer: &HttpResponse) -> u64 {
 }
 
 /// Asks until it is refused. Returns how often it was answered, and the refusal.
-async fn exhaust(who: &TestUser) -> (usize, HttpResponse) {
+async fn exhaust(person: &TestUser) -> (usize, HttpResponse) {
     for answered in 0.. {
-        let answer = who.get(&format!("/chat/conversations?location_id={}", who.place.location)).await;
+        let answer = person.get(&format!("/chat/conversations?location_id={}", person.place.location)).await;
         if answer.status != 200 {
             return (answered, answer);
         }

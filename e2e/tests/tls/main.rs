@@ -80,8 +80,8 @@ fn migrations_are_verified(database: &str, certificates: &Certificates) {
         assert!(migrate(database, mode, Some(&right)).status.success(), "{mode}");
         for (url, ca) in [(database, &wrong), (misnamed.as_str(), &right)] {
             let refused = migrate(url, mode, Some(ca));
-            let said = String::from_utf8(refused.stderr).unwrap();
-            assert!(!refused.status.success() && said.contains("certificate"), "{mode}: {said}");
+            let text = String::from_utf8(refused.stderr).unwrap();
+            assert!(!refused.status.success() && text.contains("certificate"), "{mode}: {text}");
         }
     }
     // Without a word about TLS it goes on without, as libpq does, and this server has none of that.
@@ -125,13 +125,13 @@ fn services_are_verified(redis: &TlsRedis, is_cluster: bool, certificates: &Cert
             command.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0").env("LOG_LEVEL", "info");
             let mut running = Service(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
             let lines = BufReader::new(running.0.stderr.take().unwrap()).lines();
-            let (tell, told) = std::sync::mpsc::channel();
+            let (notify, notices) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
-                let said = lines.map_while(Result::ok).find(|line| line.contains(marks));
-                let _reader_is_gone = tell.send(said.unwrap_or_default());
+                let text = lines.map_while(Result::ok).find(|line| line.contains(marks));
+                let _reader_is_gone = notify.send(text.unwrap_or_default());
             });
-            let said = told.recv_timeout(WAIT_TIMEOUT).unwrap();
-            assert!(said.contains("InvalidCertificate"), "{service} at {host}: {said}");
+            let text = notices.recv_timeout(WAIT_TIMEOUT).unwrap();
+            assert!(text.contains("InvalidCertificate"), "{service} at {host}: {text}");
         }
     }
 }

@@ -75,16 +75,16 @@ mod tests {
     #[test]
     fn public_admin_port_causes_a_warning() {
         for admin in ["0.0.0.0:9081", "[::]:9081", "203.0.113.9:9081", "[2001:db8::1]:9081", "[::ffff:203.0.113.9]:1"] {
-            let said = of(admin, "", &TokenConfig::default());
-            assert!(said.len() == 1 && said[0].starts_with("ADMIN_ADDR"), "{admin}: {said:?}");
+            let output = of(admin, "", &TokenConfig::default());
+            assert!(output.len() == 1 && output[0].starts_with("ADMIN_ADDR"), "{admin}: {output:?}");
         }
     }
 
     #[test]
     fn overly_broad_proxies_cause_a_warning() {
         for proxies in ["0.0.0.0/0", "::/0", "10.0.0.7,0.0.0.0/1,128.0.0.0/1", "2000::/3", "::ffff:0.0.0.0/0"] {
-            let said = of("127.0.0.1:1", proxies, &TokenConfig::default());
-            assert!(said.len() == 1 && said[0].starts_with("TRUSTED_PROXIES"), "{proxies}: {said:?}");
+            let output = of("127.0.0.1:1", proxies, &TokenConfig::default());
+            assert!(output.len() == 1 && output[0].starts_with("TRUSTED_PROXIES"), "{proxies}: {output:?}");
         }
     }
 
@@ -106,8 +106,8 @@ mod tests {
     fn api_service_secrets_cause_a_gateway_warning() {
         for name in API_SERVICE_SECRETS {
             let env = Env::from_fn(move |asked| (asked == name).then(|| "hunter2".to_owned()));
-            let said = gateway_warnings(&env);
-            assert!(said.len() == 1 && said[0].starts_with(name) && !said[0].contains("hunter2"), "{said:?}");
+            let output = gateway_warnings(&env);
+            assert!(output.len() == 1 && output[0].starts_with(name) && !output[0].contains("hunter2"), "{output:?}");
         }
         assert_eq!(gateway_warnings(&Env::from_fn(|_| None)), [""; 0]);
     }

@@ -155,8 +155,8 @@ impl Conversation {
 
     /// Whether `who` takes part.
     #[must_use]
-    pub fn has_participant(&self, who: &Participant) -> bool {
-        self.first == *who || self.second == *who
+    pub fn has_participant(&self, participant: &Participant) -> bool {
+        self.first == *participant || self.second == *participant
     }
 }
 
@@ -215,8 +215,8 @@ mod tests {
 
     #[test]
     fn participants_survive_a_round_trip() {
-        for who in [user("doc123"), contact("pat~4.5_6-")] {
-            assert_eq!(who.to_string().parse::<Participant>(), Ok(who));
+        for participant in [user("doc123"), contact("pat~4.5_6-")] {
+            assert_eq!(participant.to_string().parse::<Participant>(), Ok(participant));
         }
         assert!("doctor:x".parse::<Participant>().is_err());
         assert!("user:a b".parse::<Participant>().is_err());

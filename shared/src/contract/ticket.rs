@@ -142,8 +142,8 @@ mod tests {
         let (ticket, other) = (Ticket::new().unwrap(), Ticket::new().unwrap());
         let sealed = seal_token(&ticket, &token).unwrap();
         assert_eq!(open_token(&ticket, sealed.clone()).unwrap().expose(), token);
-        let shown = String::from_utf8_lossy(&sealed);
-        assert!(token.split('.').all(|part| !shown.contains(part)), "{shown}");
+        let rendered = String::from_utf8_lossy(&sealed);
+        assert!(token.split('.').all(|part| !rendered.contains(part)), "{rendered}");
         assert_eq!(open_token(&other, sealed.clone()).unwrap_err(), SealError::AuthenticationFailed);
         for place in 0..sealed.len() {
             let mut altered = sealed.clone();

@@ -153,11 +153,11 @@ impl KeyedRateLimiter {
     ///
     /// # Errors
     /// When it is empty: how long until there is one.
-    pub fn check(&self, who: &impl Hash) -> Result<(), RetryAfter> {
+    pub fn check(&self, caller: &impl Hash) -> Result<(), RetryAfter> {
         if self.checks.fetch_add(1, Ordering::Relaxed) % PRUNE_INTERVAL_CHECKS == PRUNE_INTERVAL_CHECKS - 1 {
             self.prune();
         }
-        let key = self.hasher.hash_one(who);
+        let key = self.hasher.hash_one(caller);
         let taken = self.buckets.read().check_key(&key);
         taken.map_err(|not_until| {
             metrics::counter!("ehr_chat_rate_limited_total", "kind" => self.kind).increment(1);
@@ -170,10 +170,10 @@ impl KeyedRateLimiter {
     ///
     /// # Errors
     /// When there are not so many: how long until there are.
-    pub fn check_n(&self, who: &impl Hash, more: u32) -> Result<(), RetryAfter> {
+    pub fn check_n(&self, caller: &impl Hash, more: u32) -> Result<(), RetryAfter> {
         let more = more.min(self.quota.burst_size().get() - 1);
         let Some(more) = NonZeroU32::new(more) else { return Ok(()) };
-        let key = self.hasher.hash_one(who);
+        let key = self.hasher.hash_one(caller);
         // It is no more than the bucket holds.
         let taken = self.buckets.read().check_key_n(&key, more).unwrap_or(Ok(()));
         taken.map_err(|not_until| {
@@ -240,8 +240,8 @@ pub fn check_address(buckets: Option<&KeyedRateLimiter>, address: IpAddr) -> Res
 ///
 /// # Errors
 /// As there.
-pub fn check(buckets: Option<&KeyedRateLimiter>, who: &impl Hash) -> Result<(), RetryAfter> {
-    buckets.map_or(Ok(()), |buckets| buckets.check(who))
+pub fn check(buckets: Option<&KeyedRateLimiter>, caller: &impl Hash) -> Result<(), RetryAfter> {
+    buckets.map_or(Ok(()), |buckets| buckets.check(caller))
 }
 
 #[cfg(test)]

@@ -60,9 +60,9 @@ fn second_stack_on_same_folder_is_rejected() {
         .arg(&data_dir)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(said.contains("already runs") && said.contains(&stack.pid().to_string()), "{said}");
+    assert!(text.contains("already runs") && text.contains(&stack.pid().to_string()), "{text}");
     assert!(stack.env().pids().into_iter().all(is_alive));
     stack.stop().unwrap();
     std::fs::remove_dir_all(data_dir).unwrap();

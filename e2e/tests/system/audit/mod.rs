@@ -28,31 +28,32 @@ fn text(text: &str) -> Option<String> {
 /// Asks one API service from elsewhere, and says what was on record of it when the answer came.
 async fn asked(
     trail: &AuditLog,
-    who: &TestUser,
+    participant: &TestUser,
     method: Method,
     path: &str,
     body: Option<&Value>,
 ) -> (u16, Vec<AuditRow>) {
-    let who = who.at_one_service();
+    let participant = participant.at_one_service();
     let request_id = format!("e2e-{}", Uuid::now_v7().simple());
-    let mut request = who.request(method, path).header("x-forwarded-for", SOURCE).header("x-request-id", &request_id);
+    let mut request =
+        participant.request(method, path).header("x-forwarded-for", SOURCE).header("x-request-id", &request_id);
     if let Some(body) = body {
         request = request.json(body);
     }
-    let answer = who.place.ask(request).await;
+    let answer = participant.place.ask(request).await;
     (answer.status, trail.rows_of_request(&request_id).await)
 }
 
 /// The one act that was on record.
 async fn act(
     trail: &AuditLog,
-    who: &TestUser,
+    participant: &TestUser,
     method: Method,
     path: &str,
     body: Option<&Value>,
     status: u16,
 ) -> AuditRow {
-    let (answered, mut acts) = asked(trail, who, method, path, body).await;
+    let (answered, mut acts) = asked(trail, participant, method, path, body).await;
     assert_eq!(answered, status);
     assert_eq!(acts.len(), 1, "{acts:#?}");
     let act = acts.remove(0);
@@ -238,8 +239,8 @@ async fn anonymous_denials_are_coalesced() {
             tokio::task::yield_now().await;
         }
     };
-    let (rows, who) = tokio::time::timeout(e2e::WAIT_TIMEOUT, counted).await.expect("all of them are counted");
-    assert!(rows < 201 && who == "anonymous", "{rows} rows for 201 refusals of {who}");
+    let (rows, participant) = tokio::time::timeout(e2e::WAIT_TIMEOUT, counted).await.expect("all of them are counted");
+    assert!(rows < 201 && participant == "anonymous", "{rows} rows for 201 refusals of {participant}");
 }
 
 #[tokio::test]
@@ -306,12 +307,13 @@ async fn revocations_and_denied_ones_are_audited() {
     let revoked = act(&trail, &admin, Method::POST, "/admin/revocations", Some(&body), 204).await;
     assert_eq!((revoked.actor.as_str(), revoked.action.as_str()), ("service:security", "revoke"));
     assert_eq!(revoked.detail, Some(format!("jti {jti}")));
-    let who = place.user(&format!("mallory-{jti}"));
-    let (status, _) = asked(&trail, &who, Method::POST, "/admin/revocations", Some(&body)).await;
+    let participant = place.user(&format!("mallory-{jti}"));
+    let (status, _) = asked(&trail, &participant, Method::POST, "/admin/revocations", Some(&body)).await;
     assert_eq!(status, 403);
     let query = "select count(*) from audit_log where actor = $1 and action = 'revoke' and outcome = 403";
     let written = async {
-        while trail.client.query_one(query, &[&format!("user:{}", who.id)]).await.unwrap().get::<_, i64>(0) == 0 {
+        while trail.client.query_one(query, &[&format!("user:{}", participant.id)]).await.unwrap().get::<_, i64>(0) == 0
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -338,10 +340,10 @@ async fn sockets_are_audited_from_handshake_to_close() {
     assert_eq!((opened.source.as_deref(), opened.request_id.as_deref()), (Some(SOURCE), Some(request_id.as_str())));
 
     // Tokens shown on the open socket: a bad one, another user's, and a fresh one.
-    for (shown, frame, outcome) in
+    for (rendered, frame, outcome) in
         [("nonsense", "error", 401), (&stranger.token, "error", 403), (&patient.token, "authenticated", 200)]
     {
-        socket.send(&json!({"type": "auth", "token": shown}));
+        socket.send(&json!({"type": "auth", "token": rendered}));
         socket.expect(frame).await;
         let act = trail.until(&place, |act| act.action == "socket.auth" && act.outcome == outcome).await;
         assert_eq!((act.actor.as_str(), act.request_id.as_deref()), ("contact:pat", Some(request_id.as_str())));

@@ -67,8 +67,8 @@ async fn verify_finds_every_change_by_database_owner() {
     }
     let (env, mut owner) = (stack().env(), owner().await);
     // While all clients write.
-    let (is_right, said) = verify(&env, &env.service_database_url, &[]).await;
-    assert!(is_right && said.contains(" 0 wrong"), "{said}");
+    let (is_right, printed) = verify(&env, &env.service_database_url, &[]).await;
+    assert!(is_right && printed.contains(" 0 wrong"), "{printed}");
 
     // Once from the live schema, and then each time from that copy.
     copied(&mut owner, "public", "untouched").await;
@@ -116,9 +116,9 @@ async fn verify_finds_every_change_by_database_owner() {
     for (statement, expected) in cases {
         copied(&mut owner, "untouched", schema).await;
         owner.client.batch_execute(&statement).await.unwrap();
-        let (is_right, said) = verify(&env, &url, &[]).await;
-        assert!(!is_right && said.contains(&expected), "{statement}\n{said}");
-        assert!(said.contains(&format!("chain {chain} ")) || expected.contains("chain 1 "), "{said}");
+        let (is_right, printed) = verify(&env, &url, &[]).await;
+        assert!(!is_right && printed.contains(&expected), "{statement}\n{printed}");
+        assert!(printed.contains(&format!("chain {chain} ")) || expected.contains("chain 1 "), "{printed}");
     }
     owner.client.batch_execute(&format!("drop schema {schema}, untouched cascade")).await.unwrap();
 }
@@ -170,8 +170,8 @@ async fn rows_outside_chains_are_found_and_not_exported() {
     for (statement, expected) in cases {
         let url = copied(&mut owner, "unnumbered", schema).await;
         owner.client.batch_execute(&statement).await.unwrap();
-        let (is_right, said) = verify(&env, &url, &[]).await;
-        assert!(!is_right && said.contains(&expected), "{statement}\n{said}");
+        let (is_right, printed) = verify(&env, &url, &[]).await;
+        assert!(!is_right && printed.contains(&expected), "{statement}\n{printed}");
     }
 
     // A forged row is not exported, however it came there, and the good ones are.
@@ -196,8 +196,8 @@ async fn rows_outside_chains_are_found_and_not_exported() {
 
     // Chains that are said to be archived and are here are named; so is everything when the walk begins behind the end.
     let url = copied(&mut owner, "unnumbered", schema).await;
-    let (is_right, said) = verify(&env, &url, &["--from-chain", &i64::MAX.to_string()]).await;
-    assert!(!is_right && said.contains(&format!("chain {chain} row {last} was not verified")), "{said}");
+    let (is_right, printed) = verify(&env, &url, &["--from-chain", &i64::MAX.to_string()]).await;
+    assert!(!is_right && printed.contains(&format!("chain {chain} row {last} was not verified")), "{printed}");
 
     // The service's own role does not get such numbers into the trail, nor one that leaves a gap.
     let service = AuditLog::open(&env.service_database_url).await;
@@ -281,14 +281,17 @@ async fn verify_compares_messages_with_audit_log() {
         copied(&mut owner, from, schema).await;
         owner.client.batch_execute(&fresh).await.unwrap();
         owner.client.batch_execute(&statement).await.unwrap();
-        let (is_right, said) = verify(&env, &url, &[]).await;
+        let (is_right, printed) = verify(&env, &url, &[]).await;
         match expected {
-            None => assert!(is_right && said.contains("messages compared"), "{said}"),
+            None => assert!(is_right && printed.contains("messages compared"), "{printed}"),
             Some(expected) => {
-                assert!(!is_right && said.contains(&expected) && said.contains(" 1 wrong"), "{statement}\n{said}");
+                assert!(
+                    !is_right && printed.contains(&expected) && printed.contains(" 1 wrong"),
+                    "{statement}\n{printed}"
+                );
             }
         }
-        assert!(!said.contains("ten a day"), "content stays out of what is said: {said}");
+        assert!(!printed.contains("ten a day"), "content stays out of what is said: {printed}");
     }
     owner.client.batch_execute(&format!("drop schema {schema}, {from} cascade")).await.unwrap();
 }
@@ -303,15 +306,15 @@ async fn anchors_reveal_truncated_audit_log() {
     doctor.send_ok(&patient, "after").await;
     let file = std::env::temp_dir().join(format!("anchors-{}", Uuid::now_v7().simple()));
     let path = file.to_str().unwrap();
-    let (is_right, said) = verify(&env, &env.service_database_url, &["--write-anchors", path]).await;
-    assert!(is_right, "{said}");
+    let (is_right, printed) = verify(&env, &env.service_database_url, &["--write-anchors", path]).await;
+    assert!(is_right, "{printed}");
     doctor.send_ok(&patient, "and on").await;
-    let (is_right, said) = verify(&env, &env.service_database_url, &["--anchors", path]).await;
-    assert!(is_right, "{said}");
+    let (is_right, printed) = verify(&env, &env.service_database_url, &["--anchors", path]).await;
+    assert!(is_right, "{printed}");
     // The earlier one is right in itself.
     assert!(verify(&env, &url, &[]).await.0);
-    let (is_right, said) = verify(&env, &url, &["--anchors", path]).await;
-    assert!(!is_right && said.contains("is not what the anchor remembers"), "{said}");
+    let (is_right, printed) = verify(&env, &url, &["--anchors", path]).await;
+    assert!(!is_right && printed.contains("is not what the anchor remembers"), "{printed}");
     std::fs::remove_file(file).unwrap();
     owner.client.batch_execute("drop schema earlier cascade").await.unwrap();
 }

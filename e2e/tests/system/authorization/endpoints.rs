@@ -32,62 +32,74 @@ struct Endpoint {
 }
 
 const DOORS: &[Endpoint] = &[
-    Endpoint { operation: "getHealth", rule: Rule::Public, ask: |_, who| who.request(Method::GET, "/healthz") },
-    Endpoint { operation: "getReadiness", rule: Rule::Public, ask: |_, who| who.request(Method::GET, "/readyz") },
+    Endpoint {
+        operation: "getHealth",
+        rule: Rule::Public,
+        ask: |_, participant| participant.request(Method::GET, "/healthz"),
+    },
+    Endpoint {
+        operation: "getReadiness",
+        rule: Rule::Public,
+        ask: |_, participant| participant.request(Method::GET, "/readyz"),
+    },
     Endpoint {
         operation: "sendMessage",
         rule: Rule::Doctors,
-        ask: |world, who| {
+        ask: |world, participant| {
             let mut body = world.doctor.message_to(&world.patient, world.message["content"].as_str().unwrap());
             // The one who may do it changes nothing either: it is what was sent already.
             body["client_message_id"] = world.message["client_message_id"].clone();
-            who.request(Method::POST, "/chat/send").json(&body)
+            participant.request(Method::POST, "/chat/send").json(&body)
         },
     },
     Endpoint {
         operation: "getHistory",
         rule: Rule::Doctors,
-        ask: |world, who| who.request(Method::GET, &format!("/chat/history?{}", world.doctor.with(&world.patient))),
+        ask: |world, participant| {
+            participant.request(Method::GET, &format!("/chat/history?{}", world.doctor.with(&world.patient)))
+        },
     },
     Endpoint {
         operation: "listConversations",
         rule: Rule::Doctors,
-        ask: |world, who| {
+        ask: |world, participant| {
             let (location, doctor) = (&world.place.location, &world.doctor.id);
-            who.request(Method::GET, &format!("/chat/conversations?location_id={location}&user_id={doctor}"))
+            participant.request(Method::GET, &format!("/chat/conversations?location_id={location}&user_id={doctor}"))
         },
     },
     Endpoint {
         operation: "getPresence",
         rule: Rule::Acquaintances,
-        ask: |world, who| {
+        ask: |world, participant| {
             let (location, patient) = (&world.place.location, &world.patient.id);
-            who.request(Method::GET, &format!("/chat/presence?location_id={location}&contact_id={patient}"))
+            participant.request(Method::GET, &format!("/chat/presence?location_id={location}&contact_id={patient}"))
         },
     },
     Endpoint {
         operation: "markRead",
         rule: Rule::Receivers,
-        ask: |world, who| who.request(Method::PUT, "/chat/read").json(&json!({"message_ids": [world.message["id"]]})),
+        ask: |world, participant| {
+            participant.request(Method::PUT, "/chat/read").json(&json!({"message_ids": [world.message["id"]]}))
+        },
     },
     Endpoint {
         operation: "markDelivered",
         rule: Rule::Receivers,
-        ask: |world, who| {
-            who.request(Method::PUT, "/chat/delivered").json(&json!({"message_ids": [world.message["id"]]}))
+        ask: |world, participant| {
+            participant.request(Method::PUT, "/chat/delivered").json(&json!({"message_ids": [world.message["id"]]}))
         },
     },
     Endpoint {
         operation: "issueTicket",
         rule: Rule::Bearers,
-        ask: |_, who| who.request(Method::POST, "/chat/ws-ticket"),
+        ask: |_, participant| participant.request(Method::POST, "/chat/ws-ticket"),
     },
     Endpoint {
         operation: "revokeTokens",
         rule: Rule::Admins,
-        ask: |_, who| {
+        ask: |_, participant| {
             let harmless = json!({"jti": uuid::Uuid::now_v7()});
-            who.request(Method::POST, "/admin/revocations").json(&harmless)
+            participant.request(Method::POST, "/admin/revocations").json(&harmless)
         },
     },
 ];
@@ -145,14 +157,14 @@ async fn unauthorized_principal_passes_no_route() {
                 ("a service", world.place.service()),
             ]),
         }
-        for (who, stranger) in others {
+        for (participant, stranger) in others {
             // A conversation's history is the patient's as well.
-            if (door.operation, who) == ("getHistory", "the patient") {
+            if (door.operation, participant) == ("getHistory", "the patient") {
                 continue;
             }
             let answer = world.place.ask((door.ask)(&world, &stranger)).await;
-            let what = format!("{}, {who}", door.operation);
-            if door.rule == Rule::Acquaintances && !who.contains("location") {
+            let what = format!("{}, {participant}", door.operation);
+            if door.rule == Rule::Acquaintances && !participant.contains("location") {
                 assert_eq!(answer.expect_status(200), json!({"participants": []}), "{what}");
             } else if door.rule == Rule::Receivers && stranger.role != e2e::Role::Service {
                 let body = answer.expect_status(200);
@@ -172,12 +184,12 @@ async fn unauthorized_principal_passes_no_route() {
 async fn authorized_principal_passes_each_route() {
     let world = World::new().await;
     for door in DOORS {
-        let who = match door.rule {
+        let participant = match door.rule {
             Rule::Public | Rule::Bearers | Rule::Doctors | Rule::Acquaintances => world.doctor.clone(),
             Rule::Receivers => world.patient.clone(),
             Rule::Admins => world.admin(),
         };
-        let answer = world.place.ask((door.ask)(&world, &who)).await;
+        let answer = world.place.ask((door.ask)(&world, &participant)).await;
         assert!((200..300).contains(&answer.status), "{}: {answer:?}", door.operation);
     }
 }

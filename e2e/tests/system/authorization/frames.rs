@@ -35,19 +35,19 @@ async fn every_client_frame_is_covered() {
 async fn unauthorized_principal_opens_no_socket() {
     let world = World::new().await;
     let queries = [world.doctor.with(&world.patient), world.doctor.inbox_query(), world.patient.inbox_query()];
-    for (who, stranger) in world.strangers() {
+    for (participant, stranger) in world.strangers() {
         for query in &queries {
             let bearer = format!("Bearer {}", stranger.token);
             let answer = handshake(&world.place, query, &[("authorization", &bearer)]).await;
-            assert_eq!(answer.status, 403, "{who}: {answer:?}");
+            assert_eq!(answer.status, 403, "{participant}: {answer:?}");
             let _problem = answer.expect_problem(403);
-            world.assert_tells_nothing(who, &answer.text);
+            world.assert_tells_nothing(participant, &answer.text);
             let asked = stranger.request(Method::POST, "/chat/ws-ticket");
             let given = world.place.ask(asked).await.expect_status(200);
             let ticket = given["ticket"].as_str().unwrap();
             let answer = handshake(&world.place, &format!("{query}&ticket={ticket}"), &[]).await;
             let _problem = answer.expect_problem(403);
-            world.assert_tells_nothing(who, &answer.text);
+            world.assert_tells_nothing(participant, &answer.text);
         }
     }
     for (kind, bad) in world.bad_tokens().await {
@@ -111,10 +111,10 @@ async fn foreign_token_cannot_renew_socket() {
     let mut strangers = world.strangers();
     strangers.push(("the patient", world.patient.clone()));
     strangers.push(("a service", world.place.service()));
-    for (who, stranger) in strangers {
+    for (participant, stranger) in strangers {
         socket.send(&json!({"type": "auth", "token": stranger.token}));
         let error = socket.expect("error").await;
-        assert_eq!(error["code"], "forbidden", "{who}: {error}");
+        assert_eq!(error["code"], "forbidden", "{participant}: {error}");
     }
     for (kind, bad) in world.bad_tokens().await {
         socket.send(&json!({"type": "auth", "token": bad}));
@@ -125,8 +125,8 @@ async fn foreign_token_cannot_renew_socket() {
     // It is the doctor's, as before.
     socket.send(&json!({"type": "auth", "token": world.doctor.token}));
     socket.expect("authenticated").await;
-    let said = world.patient.send_ok(&world.doctor, "still there").await;
-    assert_eq!(socket.expect("message").await["message"]["id"], said["id"]);
+    let output = world.patient.send_ok(&world.doctor, "still there").await;
+    assert_eq!(socket.expect("message").await["message"]["id"], output["id"]);
 }
 
 #[tokio::test]
@@ -166,8 +166,8 @@ async fn inbox_socket_is_isolated() {
     for (other, socket) in others.iter().zip(&mut sockets) {
         // Behind the frames that the message above may have caused.
         let friend = other.place.user("friend");
-        let said = friend.send_ok(other, "hello").await;
-        assert_eq!(socket.next().await["conversation"]["last_message"], said, "{}", other.id);
+        let output = friend.send_ok(other, "hello").await;
+        assert_eq!(socket.next().await["conversation"]["last_message"], output, "{}", other.id);
         socket.send(&json!({"type": "auth", "token": world.doctor.token}));
         assert_eq!(socket.expect("error").await["code"], "forbidden", "{}", other.id);
     }

@@ -146,9 +146,9 @@ fn classify(entry: &AuditEntry) -> (DenialSource, u32) {
             let address = entry.request.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |request| request.address);
             (DenialSource::Address(client_network(address), entry.outcome), ADDRESS_BUDGET.min(few))
         }
-        who => {
+        participant => {
             let most = if entry.action == Action::SocketAuth { TOKEN_BUDGET } else { ACTOR_BUDGET };
-            (DenialSource::Actor(who.clone(), entry.action, entry.outcome), most.min(few))
+            (DenialSource::Actor(participant.clone(), entry.action, entry.outcome), most.min(few))
         }
     }
 }
@@ -183,9 +183,9 @@ mod tests {
     use super::*;
     use crate::contract::http::request::RequestContext;
 
-    fn refused(who: &str, action: Action, outcome: u16, address: [u8; 4]) -> AuditEntry {
+    fn refused(participant: &str, action: Action, outcome: u16, address: [u8; 4]) -> AuditEntry {
         let request = RequestContext { request_id: "r".into(), address: address.into() };
-        AuditEntry::new(who.parse().unwrap(), action, outcome).with_request(&request)
+        AuditEntry::new(participant.parse().unwrap(), action, outcome).with_request(&request)
     }
 
     /// What was written of a flood of `per_second` that goes on for so many seconds: rows, and how many they stand for.

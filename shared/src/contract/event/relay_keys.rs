@@ -387,8 +387,8 @@ mod tests {
         assert_eq!(format!("{keys:?}"), r#"{"k1"}"#);
         let mut publication = PublishBatch::new(1, 1);
         publication.add(&channel(1), &draft, PublishMode::Force, &RelayKeys::default()).unwrap();
-        let shown = format!("{draft:?} {publication:?}");
-        assert!(!shown.contains("hunter2") && !shown.contains("104, 117, 110"), "{shown}");
+        let rendered = format!("{draft:?} {publication:?}");
+        assert!(!rendered.contains("hunter2") && !rendered.contains("104, 117, 110"), "{rendered}");
         let bytes = payload(&draft.header(), draft.kind, draft.body.expose().as_bytes());
         assert!(!format!("{:?}", Event::from_channel(&bytes)).contains("hunter2"));
     }

@@ -61,15 +61,15 @@ impl LogQueue {
         Self { queue: Arc::default(), max_bytes: MAX_QUEUED_BYTES, repeats }
     }
 
-    /// Starts the thread that writes to `out`. `tell` is called on that thread between lines, with the number of lines
+    /// Starts the thread that writes to `out`. `notify` is called on that thread between lines, with the number of lines
     /// that were dropped since the last call; what it logs comes back through this queue.
     pub(super) fn start(
         &self,
         out: impl Write + Send + 'static,
-        tell: impl FnMut(u64) + Send + 'static,
+        notify: impl FnMut(u64) + Send + 'static,
     ) -> io::Result<()> {
         let queue = self.queue.clone();
-        thread::Builder::new().name("log".to_owned()).spawn(move || queue.write(out, tell)).map(drop)
+        thread::Builder::new().name("log".to_owned()).spawn(move || queue.write(out, notify)).map(drop)
     }
 
     /// Adds a line, or drops it when too much waits. Never waits for the writer.
@@ -105,7 +105,7 @@ fn count_dropped() {
 
 impl SharedQueue {
     /// Writes for as long as the process lives.
-    fn write(&self, mut out: impl Write, mut tell: impl FnMut(u64)) {
+    fn write(&self, mut out: impl Write, mut notify: impl FnMut(u64)) {
         loop {
             let lines = {
                 let mut state = self.state.lock();
@@ -136,7 +136,7 @@ impl SharedQueue {
                 continue;
             }
             let dropped = std::mem::take(&mut self.state.lock().dropped);
-            tell(dropped);
+            notify(dropped);
             thread::sleep(WRITE_INTERVAL);
         }
     }
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
     /// A reader that reads only when the test resumes it, as a full pipe behaves.
     struct Stalled {
@@ -267,11 +267,11 @@ mod tests {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
         let lines = LogQueue { max_bytes: 10 * (4 + LINE_OVERHEAD_BYTES), ..LogQueue::new(RepeatLimiter::default()) };
-        let ((resume, go_on), (read, heard)) = (channel(), channel());
-        let (tell, told) = channel();
+        let ((resume, go_on), (read, received)) = (channel(), channel());
+        let (notify, notices) = channel();
         lines
             .start(Stalled { go_on, read }, move |dropped| {
-                let _gone = tell.send(dropped);
+                let _gone = notify.send(dropped);
             })
             .unwrap();
         for number in 0..25 {
@@ -283,15 +283,15 @@ mod tests {
         drop(resume);
         let mut first = String::new();
         while first.lines().count() < 10 {
-            first += &heard.recv_timeout(PATIENCE).unwrap();
+            first += &received.recv_timeout(WAIT_TIMEOUT).unwrap();
         }
         assert!(first.starts_with("000\n") && first.ends_with("\n009\n"), "the oldest stay, in order: {first}");
         let dropped: u64 =
-            std::iter::from_fn(|| told.recv_timeout(PATIENCE).ok()).find(|dropped| *dropped > 0).unwrap();
+            std::iter::from_fn(|| notices.recv_timeout(WAIT_TIMEOUT).ok()).find(|dropped| *dropped > 0).unwrap();
         assert_eq!(dropped, 15);
         log(&lines, "after\n");
-        lines.flush(PATIENCE);
-        assert_eq!(heard.try_recv().unwrap(), "after\n", "a flush waits for what is being written too");
+        lines.flush(WAIT_TIMEOUT);
+        assert_eq!(received.try_recv().unwrap(), "after\n", "a flush waits for what is being written too");
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
         let long = "x".repeat(MAX_WRITE_BYTES);
         log(&lines, "first\n");
         resume.send(()).unwrap();
-        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), "first\n");
+        assert_eq!(written.recv_timeout(WAIT_TIMEOUT).unwrap(), "first\n");
         log(&lines, "second\n");
         // The writer has taken the second line once it waits for the reader. What comes now is of one round.
         while !lines.queue.state.lock().waiting.is_empty() {
@@ -310,7 +310,7 @@ mod tests {
         }
         ["a\n", "b\n", &long, "c\n"].into_iter().for_each(|text| log(&lines, text));
         drop(resume);
-        let texts: Vec<String> = (0..4).map(|_| written.recv_timeout(PATIENCE).unwrap()).collect();
+        let texts: Vec<String> = (0..4).map(|_| written.recv_timeout(WAIT_TIMEOUT).unwrap()).collect();
         assert_eq!(texts, ["second\n", "a\nb\n", &long, "c\n"]);
     }
 
@@ -371,7 +371,7 @@ mod tests {
                 tracing::info!(number, "something else");
             }
         });
-        lines.flush(PATIENCE);
+        lines.flush(WAIT_TIMEOUT);
         let text = String::from_utf8(read.lock().clone()).unwrap();
         assert_eq!(text.matches("something else").count(), 500);
         let written = text.matches("the same again").count();
@@ -401,17 +401,17 @@ mod tests {
             }
         }
         let lines = LogQueue::new(RepeatLimiter::default());
-        let (tell, told) = channel();
+        let (notify, notices) = channel();
         lines
             .start(Broken(0), move |dropped| {
-                let _gone = tell.send(dropped);
+                let _gone = notify.send(dropped);
             })
             .unwrap();
         log(&lines, "lost\n");
         log(&lines, "written in pieces\n");
-        lines.flush(PATIENCE);
+        lines.flush(WAIT_TIMEOUT);
         let dropped: u64 =
-            std::iter::from_fn(|| told.recv_timeout(PATIENCE).ok()).find(|dropped| *dropped > 0).unwrap();
+            std::iter::from_fn(|| notices.recv_timeout(WAIT_TIMEOUT).ok()).find(|dropped| *dropped > 0).unwrap();
         assert_eq!(dropped, 1);
     }
 
@@ -442,10 +442,10 @@ mod tests {
         let times: Vec<Instant> = (0..3)
             .map(|_| {
                 log(&lines, "lost\n");
-                tries.recv_timeout(PATIENCE).unwrap()
+                tries.recv_timeout(WAIT_TIMEOUT).unwrap()
             })
             .collect();
         assert!(times[2] - times[0] >= WRITE_ERROR_DELAY, "{times:?}");
-        lines.flush(PATIENCE);
+        lines.flush(WAIT_TIMEOUT);
     }
 }
