@@ -13,7 +13,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::stack;
 
 /// Longest that a statement of a send may wait for a lock: some 100 ms are what the service bears.
-const SENDERS_PATIENCE: &str = "set lock_timeout = '100ms'";
+const SENDER_LOCK_TIMEOUT: &str = "set lock_timeout = '100ms'";
 
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
@@ -71,7 +71,7 @@ async fn migrations_do_not_block_sends() {
     let sending = tokio::spawn({
         let (sent, refused, is_over, sender) = (sent.clone(), refused.clone(), is_over.clone(), connect(&url).await);
         async move {
-            sender.batch_execute(SENDERS_PATIENCE).await.unwrap();
+            sender.batch_execute(SENDER_LOCK_TIMEOUT).await.unwrap();
             let mut number = 0;
             while !is_over.load(Ordering::Relaxed) {
                 number += 1;

@@ -14,7 +14,7 @@ use super::*;
 use crate::kit::shutdown::Shutdown;
 use fake_node::{FakeNode, Map};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A command waits no longer for a node that is down; far below the timeout of commands.
 const AT_ONCE: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ async fn until(is_so: impl AsyncFn() -> bool) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap();
+    timeout(WAIT_TIMEOUT, wait).await.unwrap();
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn silently_broken_connection_is_replaced() {
                 }
             }
         };
-        assert_eq!(timeout(PATIENCE, works_again).await.unwrap(), node.port);
+        assert_eq!(timeout(WAIT_TIMEOUT, works_again).await.unwrap(), node.port);
         until(async || nodes.health().borrow().generation > before).await;
         until(async || nodes.health().borrow().verified_at > begun).await;
     }
