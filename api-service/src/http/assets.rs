@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use include_dir::{Dir, include_dir};
 use poem::endpoint::make_sync;
 use poem::http::StatusCode;
 use poem::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
@@ -9,85 +10,38 @@ use poem::{Endpoint, Response};
 
 use crate::http::compression::identity_etag;
 
-macro_rules! files {
-    ($path:literal, $folder:literal, [$($name:literal),* $(,)?]) => {
-        &[$((concat!($path, $name), include_str!(concat!("../../../clients/", $folder, "/", $name)))),*]
-    };
+// `build.rs` compiles this crate again when a file is added to or removed from these folders.
+static CONSOLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../clients/console");
+static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../clients/javascript/src");
+
+/// The page at `/`. It is not served as a file, because its mode and its security policy depend on the service.
+pub(crate) const CONSOLE_PAGE: &str = include_str!("../../../clients/console/index.html");
+
+/// Paths and contents of all files. A path is compared whole with the path of a request, so no request can leave the folders.
+fn files() -> impl Iterator<Item = (String, &'static [u8])> {
+    let folders = [("/console/", &CONSOLE), ("/sdk/", &SDK)].into_iter();
+    let files = folders.flat_map(|(prefix, folder)| folder.files().map(move |file| (prefix, file)));
+    let files = files.filter(|(_, file)| !file.path().ends_with("index.html"));
+    // Browsers request this icon for pages that name none.
+    let icon = CONSOLE.get_file("icon.svg").map(|file| ("/favicon.ico".to_owned(), file.contents()));
+    files.map(|(prefix, file)| (format!("{prefix}{}", file.path().display()), file.contents())).chain(icon)
 }
 
-/// Path and content. `index.html` is missing here: it is the page at `/`.
-type Files = &'static [(&'static str, &'static str)];
-
-const CONSOLE: Files = files!(
-    "/console/",
-    "console",
-    [
-        "console.css",
-        "console.js",
-        "conversation-view.js",
-        "demo-people.js",
-        "dom.js",
-        "format.js",
-        "icon.svg",
-        "inbox-view.js",
-        "message-view.js",
-        "pane.js",
-        "person-view.js",
-        "session.js",
-        "sign-in.js",
-    ]
-);
-
-/// Requested by browsers for pages that name no icon.
-const ICON: Files = &[("/favicon.ico", include_str!("../../../clients/console/icon.svg"))];
-
-const SDK: Files = files!(
-    "/sdk/",
-    "javascript/src",
-    [
-        "backoff.js",
-        "chat.js",
-        "clock.js",
-        "content.js",
-        "conversation.js",
-        "emitter.js",
-        "errors.js",
-        "history.js",
-        "http-client.js",
-        "inbox.js",
-        "index.js",
-        "ordered-notifier.js",
-        "outbox.js",
-        "page-size.js",
-        "participant.js",
-        "presence-cache.js",
-        "receipt-sender.js",
-        "reconnecting-socket.js",
-        "refetcher.js",
-        "response.js",
-        "retry-list.js",
-        "retry-timer.js",
-        "timeline.js",
-        "token-provider.js",
-        "types.js",
-        "typing-state.js",
-        "uuid.js",
-        "wake-detector.js",
-    ]
-);
-
 /// Paths of all files.
-pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
-    CONSOLE.iter().chain(ICON).chain(SDK).map(|(path, _)| *path)
+pub(crate) fn paths() -> impl Iterator<Item = String> {
+    files().map(|(path, _)| path)
 }
 
 /// Endpoints of all files.
-pub(crate) fn endpoints() -> impl Iterator<Item = (&'static str, impl Endpoint)> {
-    CONSOLE.iter().chain(ICON).chain(SDK).map(|(path, content)| (*path, file(path, content)))
+pub(crate) fn endpoints() -> impl Iterator<Item = (String, impl Endpoint)> {
+    files().map(|(path, content)| {
+        let endpoint = file(&path, content);
+        (path, endpoint)
+    })
 }
 
 /// Revalidated on every request, so that all files of one page have one version.
-fn file(path: &str, content: &'static str) -> impl Endpoint + use<> {
+fn file(path: &str, content: &'static [u8]) -> impl Endpoint + use<> {
     let content_type = content_type(path);
     let tag = etag(content);
     poem::get(make_sync(move |request| {
@@ -112,7 +66,7 @@ fn content_type(path: &str) -> &'static str {
 }
 
 /// A hash that is equal in every instance of this build.
-fn etag(content: &str) -> String {
+fn etag(content: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     format!("\"{:016x}\"", hasher.finish())
@@ -136,8 +90,8 @@ mod tests {
                 .filter(|name| name != "index.html")
                 .map(|name| format!("{path}{name}"))
                 .collect();
-            let served = paths().filter(|served| served.starts_with(path)).map(str::to_owned).collect();
-            assert_eq!(there, served, "the tables in assets.rs and the folder differ");
+            let served = paths().filter(|served| served.starts_with(path)).collect();
+            assert_eq!(there, served, "the served files and the folder differ");
         }
     }
 
@@ -160,6 +114,24 @@ mod tests {
             tag.replacen("\"", "", 1).replacen("\"", "-gzip\"", 1).replacen("", "\"", 1),
         ] {
             assert_eq!(ask(&known).await.status(), StatusCode::NOT_MODIFIED, "{known}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_files_of_folders_are_served() {
+        let routes = endpoints().fold(Route::new(), |routes, (path, endpoint)| routes.at(path, endpoint)).boxed();
+        for (path, expected) in [
+            ("/favicon.ico", 200),
+            ("/console/icon.svg", 200),
+            ("/console/index.html", 404),
+            ("/console/", 404),
+            ("/sdk/../console/icon.svg", 404),
+            ("/sdk/..%2Fpackage.json", 404),
+            ("/sdk/../package.json", 404),
+            ("/sdk//etc/passwd", 404),
+        ] {
+            let request = Request::builder().uri_str(path).finish();
+            assert_eq!(routes.get_response(request).await.status(), expected, "{path}");
         }
     }
 }

@@ -10,10 +10,10 @@ use shared::contract::http::request::is_host;
 use shared::contract::http::web_security::source_hash;
 
 use super::spec;
+use crate::http::assets::CONSOLE_PAGE;
 use crate::http::cors;
 use crate::state::AppState;
 
-const CONSOLE: &str = include_str!("../../../../clients/console/index.html");
 /// The meta tag that names the mode of the console's page.
 const IN_PRODUCTION: &str = r#"name="chat-mode" content="production""#;
 const IN_DEVELOPMENT: &str = r#"name="chat-mode" content="development""#;
@@ -29,7 +29,7 @@ pub(crate) fn swagger_ui() -> impl Endpoint {
 /// The console. In development mode demo users can sign in.
 pub(crate) fn console(development: bool) -> impl Endpoint {
     let mode = if development { IN_DEVELOPMENT } else { IN_PRODUCTION };
-    page(CONSOLE.replace(IN_PRODUCTION, mode), StylePolicy::Hashed)
+    page(CONSOLE_PAGE.replace(IN_PRODUCTION, mode), StylePolicy::Hashed)
 }
 
 /// The OpenAPI document as JSON.
@@ -124,9 +124,15 @@ mod tests {
 
     #[test]
     fn console_has_no_inline_code_and_names_its_mode() {
-        assert_eq!((inline_hashes(CONSOLE, "script"), inline_hashes(CONSOLE, "style")), (String::new(), String::new()));
-        assert!(!CONSOLE.contains(" style=") && !CONSOLE.contains(" on"), "no attribute that the policy forbids");
-        assert_eq!(CONSOLE.matches(IN_PRODUCTION).count(), 1);
+        assert_eq!(
+            (inline_hashes(CONSOLE_PAGE, "script"), inline_hashes(CONSOLE_PAGE, "style")),
+            (String::new(), String::new())
+        );
+        assert!(
+            !CONSOLE_PAGE.contains(" style=") && !CONSOLE_PAGE.contains(" on"),
+            "no attribute that the policy forbids"
+        );
+        assert_eq!(CONSOLE_PAGE.matches(IN_PRODUCTION).count(), 1);
     }
 
     #[test]

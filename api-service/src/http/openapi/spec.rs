@@ -130,8 +130,8 @@ fn write_whole_numbers(value: &mut Value) {
 const DOCUMENTS: [&str; 2] = ["/openapi.json", "/openapi.yaml"];
 
 /// Pages and their files.
-fn pages() -> impl Iterator<Item = &'static str> {
-    ["/", "/docs"].into_iter().chain(assets::paths())
+fn pages() -> impl Iterator<Item = String> {
+    ["/", "/docs"].map(str::to_owned).into_iter().chain(assets::paths())
 }
 
 /// The path table. `undocumented` paths are in no document.
@@ -140,7 +140,7 @@ pub(crate) fn paths(undocumented: impl IntoIterator<Item = (&'static str, PathSp
     let operations = document["paths"].as_object().into_iter().flatten();
     let operations = operations.map(|(path, operations)| (path.clone(), PathSpec::from_openapi(operations)));
     let documents = DOCUMENTS.map(|path| (path.to_owned(), PathSpec::single_method(Method::GET)));
-    let pages = pages().map(|page| (page.to_owned(), PathSpec::page()));
+    let pages = pages().map(|page| (page, PathSpec::page()));
     let undocumented = undocumented.into_iter().map(|(path, served)| (path.to_owned(), served));
     Arc::new(operations.chain(pages).chain(documents).chain(undocumented).collect())
 }
