@@ -51,7 +51,7 @@ fn check(frames: &BTreeMap<String, Frames>, frame: &Value) -> Result<(), String>
 fn contract() -> &'static Contract {
     static CONTRACT: OnceLock<Contract> = OnceLock::new();
     CONTRACT.get_or_init(|| {
-        let document: Value = serde_yaml::from_str(DOCUMENT).expect("asyncapi.yaml is YAML");
+        let document: Value = yaml_serde::from_str(DOCUMENT).expect("asyncapi.yaml is YAML");
         // `action` is what the application does, and the application is the server.
         Contract { from_server: frames(&document, "send"), from_client: frames(&document, "receive") }
     })

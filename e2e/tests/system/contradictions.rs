@@ -237,7 +237,7 @@ pub(crate) fn operations(place: &TestLocation) -> Vec<(Method, String, String)> 
 
 fn api_document() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.yaml");
-    let yaml: Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let yaml: Value = yaml_serde::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     yaml.to_string()
 }
 

@@ -48,7 +48,7 @@ pub fn json() -> String {
 /// The document as YAML.
 #[must_use]
 pub fn yaml() -> String {
-    serde_yaml::to_string(&document()).unwrap_or_default()
+    yaml_serde::to_string(&document()).unwrap_or_default()
 }
 
 /// Swagger UI that contains the document.

@@ -17,7 +17,7 @@ const HARMLESS: [&str; 1] = ["ping"];
 #[tokio::test]
 async fn every_client_frame_is_covered() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../asyncapi.yaml");
-    let document: Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let document: Value = yaml_serde::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let operations = document["operations"].as_object().unwrap().values();
     let from_clients = operations.filter(|operation| operation["action"] == "receive");
     let names: BTreeSet<String> = from_clients
