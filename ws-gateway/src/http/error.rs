@@ -52,7 +52,7 @@ impl HttpError {
     }
 
     pub(super) fn version_required() -> Self {
-        Self::new(StatusCode::UPGRADE_REQUIRED, "this server speaks WebSocket version 13 (RFC 6455)")
+        Self::new(StatusCode::UPGRADE_REQUIRED, "unknown WebSocket version; send `Sec-WebSocket-Version: 13`")
             .with(UPGRADE, HeaderValue::from_static("websocket"))
             .with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
     }
@@ -88,7 +88,7 @@ impl HttpError {
     }
 
     pub(super) fn query_too_long(max_bytes: usize) -> Self {
-        Self::new(StatusCode::URI_TOO_LONG, format!("the query is longer than {max_bytes} bytes"))
+        Self::new(StatusCode::URI_TOO_LONG, format!("the query is longer than {max_bytes} bytes; shorten it"))
     }
 
     pub(super) fn invalid_ticket() -> Self {
@@ -110,11 +110,8 @@ impl HttpError {
     }
 
     pub(super) fn invalid(errors: Vec<InputError>) -> Self {
-        let detail = match errors.len() {
-            1 => "1 query parameter is missing or invalid".to_owned(),
-            count => format!("{count} query parameters are missing or invalid"),
-        };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors)
+        let details: Vec<String> = errors.iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, details.join("; ")).with_errors(errors)
     }
 
     pub(super) fn with_errors(mut self, errors: Vec<InputError>) -> Self {

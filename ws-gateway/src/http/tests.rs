@@ -1,7 +1,7 @@
 use super::*;
 use crate::http::credential::Credential;
 use hyper::header::{ALLOW, AUTHORIZATION, HOST, WWW_AUTHENTICATE};
-use shared::contract::http::problem::REQUEST_ID_HEADER;
+use shared::contract::http::problem::{InputError, REQUEST_ID_HEADER};
 use shared::contract::participant::ParticipantKind;
 use shared::contract::ticket::Ticket;
 use shared::contract::token::{Role, Verifier, issue};
@@ -102,6 +102,12 @@ fn error_responses_carry_required_headers() {
     let response = HttpError::method_not_allowed().into_response("r1");
     assert_eq!(response.headers()[ALLOW], "GET, HEAD, OPTIONS");
     assert_eq!(response.headers()[REQUEST_ID_HEADER], "r1");
+}
+
+#[test]
+fn detail_names_each_invalid_parameter() {
+    let errors = vec![InputError::new("?user_id", "is missing"), InputError::new("?cursor", "is not a cursor")];
+    assert_eq!(HttpError::invalid(errors).detail(), "?user_id is missing; ?cursor is not a cursor");
 }
 
 #[test]
