@@ -87,11 +87,7 @@ struct QueryTarget(Vec<(String, String)>);
 
 impl QueryTarget {
     fn parse(query: &str) -> Self {
-        let pairs = query.split('&').filter_map(|pair| {
-            let (name, value) = pair.split_once('=')?;
-            query::decode(name).zip(query::decode(value))
-        });
-        Self(pairs.collect())
+        Self(query.split('&').filter(|pair| pair.contains('=')).filter_map(query::pair).collect())
     }
 
     /// The value of a parameter that occurs exactly once.

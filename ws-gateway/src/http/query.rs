@@ -71,10 +71,7 @@ pub(crate) fn parse(query: &str) -> Result<ConnectQuery, QueryError> {
 
 /// The topic of a query, even if another parameter is invalid.
 pub(crate) fn topic(query: &str) -> Option<Topic> {
-    let names = |pair: &&str| {
-        let name = pair.split('=').next().and_then(query::decode);
-        name.is_some_and(|name| NAMES[..4].contains(&name.as_str()))
-    };
+    let names = |pair: &&str| query::name(pair).is_some_and(|name| NAMES[..4].contains(&name.as_str()));
     let pairs: Vec<&str> = query.split('&').filter(names).collect();
     parse(&pairs.join("&")).ok().map(|connect_query| connect_query.topic)
 }
@@ -82,12 +79,11 @@ pub(crate) fn topic(query: &str) -> Option<Topic> {
 /// The ticket, if there is one. Authentication comes before the rest of the query is parsed.
 pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
     let unreadable = |detail: &str, errors| Err(QueryError::Unreadable(detail.to_owned(), errors));
-    let named = |pair: &str| query::decode(pair.split('=').next()?).filter(|name| name == TICKET);
-    let mut tickets = query.split('&').filter(|pair| named(pair).is_some());
+    let mut tickets = query.split('&').filter(|pair| query::name(pair).as_deref() == Some(TICKET));
     match (tickets.next(), tickets.next()) {
         (None, _) => Ok(None),
-        (Some(pair), None) => match query::decode(pair.split_once('=').map_or("", |(_, value)| value)) {
-            Some(ticket) => Ok(Some(ticket)),
+        (Some(pair), None) => match query::pair(pair) {
+            Some((_, ticket)) => Ok(Some(ticket)),
             None => unreadable("the query is not percent-encoded UTF-8", Vec::new()),
         },
         (Some(_), Some(_)) => {

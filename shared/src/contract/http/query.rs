@@ -1,5 +1,7 @@
 //! Strict queries of URLs. Both services reject unknown parameters and repeated ones.
 
+use percent_encoding::percent_decode_str;
+
 use crate::contract::http::problem::InputError;
 use crate::kit::json::is_plain_name;
 
@@ -29,12 +31,23 @@ const MAX_REPORTED_ERRORS: usize = 20;
 /// # Errors
 /// [`QueryError::Unreadable`] when it is not percent-encoded UTF-8.
 pub fn pairs(query: &str) -> Result<Vec<(String, String)>, QueryError> {
-    let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        decode(name).zip(decode(value))
-    };
-    let pairs: Option<_> = query.split('&').filter(|text| !text.is_empty()).map(pair).collect();
-    pairs.ok_or_else(|| QueryError::Unreadable("the query is not percent-encoded UTF-8".to_owned(), Vec::new()))
+    match is_percent_encoded_utf8(query) {
+        true => Ok(form_urlencoded::parse(query.as_bytes()).into_owned().collect()),
+        false => Err(QueryError::Unreadable("the query is not percent-encoded UTF-8".to_owned(), Vec::new())),
+    }
+}
+
+/// Name and value of one pair, which is the text between two `&`. `None` for what is not percent-encoded UTF-8.
+#[must_use]
+pub fn pair(text: &str) -> Option<(String, String)> {
+    let mut pairs = form_urlencoded::parse(text.as_bytes()).into_owned();
+    is_percent_encoded_utf8(text).then(|| pairs.next().unwrap_or_default())
+}
+
+/// The name of one pair, even if its value cannot be decoded.
+#[must_use]
+pub fn name(text: &str) -> Option<String> {
+    pair(text.split('=').next().unwrap_or_default()).map(|(name, _)| name)
 }
 
 /// Reads a query that may have these parameters.
@@ -64,23 +77,12 @@ fn parameter_error(name: &str, detail: &str) -> InputError {
     InputError::new(format!("?{name}"), detail)
 }
 
-/// Undoes `application/x-www-form-urlencoded`, strictly: `None` for what is not percent-encoded UTF-8.
-#[must_use]
-pub fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+/// `form_urlencoded` follows the URL standard: it replaces what is no UTF-8 and keeps a `%` without digits. A request that was
+/// damaged on its way would then ask for something else, so such text is rejected before. `&` and `=` are no part of another
+/// character in UTF-8, so a whole query is as good as each of its pairs.
+fn is_percent_encoded_utf8(text: &str) -> bool {
+    let is_byte = |after: &str| after.len() >= 2 && after.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
+    text.split('%').skip(1).all(is_byte) && percent_decode_str(text).decode_utf8().is_ok()
 }
 
 #[cfg(test)]
@@ -131,7 +133,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn damaged_value_leaves_its_name_readable() {
+        assert_eq!(pair("a+b=c=%26"), Some(("a b".to_owned(), "c=&".to_owned())));
+        for text in ["a=%zz", "a=%e4", "a=%4", "a=%"] {
+            assert_eq!((pair(text), name(text).as_deref()), (None, Some("a")), "{text}");
+        }
+        assert_eq!((name("%zz=a"), name("%61").as_deref(), name("=a").as_deref()), (None, Some("a"), Some("")));
+        // The replacement character itself is a character like any other.
+        assert_eq!(pair("a=%EF%BF%BD"), Some(("a".to_owned(), "\u{FFFD}".to_owned())));
+    }
+
     proptest! {
+        #[test]
+        fn encoded_pairs_are_read_back(pairs in prop::collection::vec(("\\PC{1,10}", "\\PC{0,10}"), 0..5)) {
+            let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
+            prop_assert_eq!(super::pairs(&query), Ok(pairs));
+        }
+
+        #[test]
+        fn pairs_are_readable_together_if_each_is(texts in prop::collection::vec("[%0-9a-fE=+]{0,8}", 0..5)) {
+            let each: Option<Vec<_>> = texts.iter().filter(|text| !text.is_empty()).map(|text| pair(text)).collect();
+            prop_assert_eq!(super::pairs(&texts.join("&")).ok(), each);
+        }
+
         #[test]
         fn query_parser_never_panics(query in "[ -~]{0,100}", garbage in "\\PC{0,50}") {
             let _ = (parse(&query, &known()), parse(&garbage, &known()));
