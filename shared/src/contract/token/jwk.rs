@@ -11,7 +11,9 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{AlgorithmParameters, CommonParameters, Jwk, RSAKeyParameters};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::TokenError;
@@ -188,6 +190,8 @@ impl VerificationKey {
 
     fn parse(member: &Value) -> Result<Self, JwkError> {
         let text = |name: &str| member.get(name).and_then(Value::as_str);
+        // Not with the library's `Jwk`: one member of another type, of a key for something else, would make it an error, and it
+        // drops `d`, which says that a private key has been published.
         let algorithm = algorithm(text("kty"), text("crv"), text("alg"));
         if text("kty") == Some("oct") {
             return Err(JwkError::Symmetric);
@@ -200,27 +204,12 @@ impl VerificationKey {
             None | Some(Value::Null) => None,
             Some(kid) => Some(kid.as_str().ok_or(JwkError::Malformed)?),
         };
-        let bytes = |name: &str| {
-            let decoded = text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-            decoded.ok_or(JwkError::Malformed)
+        let (key, material) = match AlgorithmParameters::deserialize(member).map_err(|_| JwkError::Malformed)? {
+            AlgorithmParameters::RSA(parameters) => rsa(&parameters)?,
+            parameters => curve_point(algorithm, parameters)?,
         };
-        let (key, id) = match algorithm {
-            Algorithm::ES256 => point(&ECDSA_P256_SHA256_FIXED, &bytes("x")?, &bytes("y")?, 32),
-            Algorithm::ES384 => point(&ECDSA_P384_SHA384_FIXED, &bytes("x")?, &bytes("y")?, 48),
-            Algorithm::EdDSA => {
-                let x = bytes("x")?;
-                check(&ED25519, &x)?;
-                if is_of_small_order(&x) {
-                    return Err(JwkError::Malformed);
-                }
-                Ok((DecodingKey::from_ed_der(&x), vec![x]))
-            }
-            _ => rsa(&bytes("n")?, &bytes("e")?),
-        }
-        .map(|(key, material)| {
-            let material: Vec<&[u8]> = material.iter().map(Vec::as_slice).collect();
-            (key, VerificationKeyId::from_parts(kid, algorithm, &material))
-        })?;
+        let material: Vec<&[u8]> = material.iter().map(Vec::as_slice).collect();
+        let id = VerificationKeyId::from_parts(kid, algorithm, &material);
         Ok(Self { id, kid: kid.map(str::to_owned), algorithm, key })
     }
 }
@@ -252,18 +241,28 @@ fn is_for_verifying(member: &Value) -> bool {
 
 type Material = (DecodingKey, Vec<Vec<u8>>);
 
-fn point(curve: &'static dyn VerificationAlgorithm, x: &[u8], y: &[u8], length: usize) -> Result<Material, JwkError> {
-    if x.len() != length || y.len() != length {
+/// A key on an elliptic curve. The library decodes it and checks nothing: neither lengths nor whether the point is on the curve.
+fn curve_point(algorithm: Algorithm, parameters: AlgorithmParameters) -> Result<Material, JwkError> {
+    let jwk = Jwk { common: CommonParameters::default(), algorithm: parameters };
+    // What the library could not read is "other" parameters, of which it makes no key.
+    let key = DecodingKey::from_jwk(&jwk).map_err(|_| JwkError::Malformed)?;
+    let point = key.try_get_as_bytes().map_err(|_| JwkError::Malformed)?.to_vec();
+    let (curve, length): (&'static dyn VerificationAlgorithm, _) = match (algorithm, &jwk.algorithm) {
+        // A byte of `x` in `y` would be another text for the same point.
+        (_, AlgorithmParameters::EllipticCurve(key)) if key.x.len() != key.y.len() => return Err(JwkError::Malformed),
+        (Algorithm::ES256, AlgorithmParameters::EllipticCurve(_)) => (&ECDSA_P256_SHA256_FIXED, 65),
+        (Algorithm::ES384, AlgorithmParameters::EllipticCurve(_)) => (&ECDSA_P384_SHA384_FIXED, 97),
+        (Algorithm::EdDSA, AlgorithmParameters::OctetKeyPair(_)) => (&ED25519, 32),
+        _ => return Err(JwkError::Malformed),
+    };
+    // With another length it could be a point in an envelope (SubjectPublicKeyInfo).
+    if point.len() != length || ParsedPublicKey::new(curve, &point).is_err() {
         return Err(JwkError::Malformed);
     }
-    // Uncompressed (SEC 1, section 2.3.3).
-    let point = [&[4], x, y].concat();
-    check(curve, &point)?;
-    Ok((DecodingKey::from_ec_der(&point), vec![point]))
-}
-
-fn check(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Result<(), JwkError> {
-    ParsedPublicKey::new(algorithm, key).map(drop).map_err(|_| JwkError::Malformed)
+    if algorithm == Algorithm::EdDSA && is_of_small_order(&point) {
+        return Err(JwkError::Malformed);
+    }
+    Ok((key, vec![point]))
 }
 
 /// The points of Ed25519 whose order divides 8, in every encoding, without the sign of `x`. For such a key any party can make a
@@ -300,8 +299,11 @@ fn is_of_small_order(point: &[u8]) -> bool {
     SMALL_ORDER.iter().any(|small| small[..] == point[..])
 }
 
-fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Material, JwkError> {
-    let (modulus, exponent) = (without_leading_zeros(modulus), without_leading_zeros(exponent));
+/// An RSA key. The library takes any length and any exponent, and keeps leading zeros, which would give one key two ids.
+fn rsa(parameters: &RSAKeyParameters) -> Result<Material, JwkError> {
+    let decode = |number: &str| URL_SAFE_NO_PAD.decode(number).map_err(|_| JwkError::Malformed);
+    let (modulus, exponent) = (decode(&parameters.n)?, decode(&parameters.e)?);
+    let (modulus, exponent) = (without_leading_zeros(&modulus), without_leading_zeros(&exponent));
     let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
     if !RSA_BITS.contains(&bits) {
         return Err(JwkError::RsaLength);

@@ -113,6 +113,21 @@ fn unsafe_keys_are_rejected() {
 }
 
 #[test]
+fn curve_point_has_one_encoding() {
+    let ec = Issuer::new(Algorithm::ES256, "k1").jwk();
+    let [x, y] = ["x", "y"].map(|name| URL_SAFE_NO_PAD.decode(ec[name].as_str().unwrap()).unwrap());
+    let moved = [&x[31..], &y[..]].concat();
+    let shifted = changed(ec, "x", json!(URL_SAFE_NO_PAD.encode(&x[..31])));
+    assert_eq!(refused(&changed(shifted, "y", json!(URL_SAFE_NO_PAD.encode(moved)))), JwkError::Malformed);
+    let ed = Issuer::new(Algorithm::EdDSA, "k1").jwk();
+    let point = URL_SAFE_NO_PAD.decode(ed["x"].as_str().unwrap()).unwrap();
+    // RFC 8410, section 4: the same point as a SubjectPublicKeyInfo.
+    let header = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    let wrapped = URL_SAFE_NO_PAD.encode([&header[..], &point].concat());
+    assert_eq!(refused(&changed(ed, "x", json!(wrapped))), JwkError::Malformed);
+}
+
+#[test]
 fn set_without_usable_key_is_rejected() {
     let (rsa, ec) = (Issuer::new(Algorithm::RS256, "k1"), Issuer::new(Algorithm::ES256, "k2"));
     let text = json!({"keys": [rsa.jwk(), {"kty": "oct", "k": "x"}, ec.jwk(), rsa.jwk(), {"kty": "AKP"}]}).to_string();
