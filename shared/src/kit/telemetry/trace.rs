@@ -1,26 +1,34 @@
 //! Traces by OTLP over HTTP, if a collector is configured: a span per request, and child spans for its parts.
 //!
-//! A span holds what this module gives it and nothing else: method, route, status, request id. No layer turns log lines
-//! into spans, so no query, body, token or error text can get there. Without a collector nothing here runs.
+//! `tracing-opentelemetry` runs in a subscriber of its own, which is the default only while this module makes a span. So it sees
+//! neither log lines nor spans of libraries, and no query, body, token or error text can get there. [`AllowList`] checks the same
+//! at the other end: what the exporter gets holds the attributes of [`ATTRIBUTES`] and nothing else. Without a collector nothing
+//! here runs.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use opentelemetry::context::FutureExt;
+use opentelemetry::Context;
 use opentelemetry::trace::{
-    Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
-    TracerProvider,
+    SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
 };
-use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanEvents, SpanExporter, SpanLinks,
+};
 use tokio::runtime::Handle;
+use tracing::field::Empty;
+use tracing::{Dispatch, Instrument, Span, dispatcher};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::kit::env::{Env, Setting};
 use crate::kit::net::tls;
@@ -34,6 +42,11 @@ const SPAN_QUEUE_CAPACITY: usize = 8_192;
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what is left at the end.
 const FINAL_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Marks the spans of this module; the subscriber takes no others.
+const TARGET: &str = module_path!();
+/// What a span may hold.
+const ATTRIBUTES: [&str; 4] = ["http.request.method", "http.route", "http.response.status_code", "request_id"];
 
 /// Where the collector is.
 pub const OTLP_ENDPOINT: Setting = Setting {
@@ -113,7 +126,7 @@ pub enum TraceError {
 #[derive(Clone)]
 pub struct Tracing {
     provider: SdkTracerProvider,
-    tracer: SdkTracer,
+    dispatch: Dispatch,
 }
 
 impl Tracing {
@@ -128,7 +141,7 @@ impl Tracing {
         if url.starts_with("https:") {
             client = client.tls_backend_preconfigured(tls::client_config(None)?);
         }
-        let exporter = SpanExporter::builder()
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(url)
@@ -140,32 +153,51 @@ impl Tracing {
             .with_scheduled_delay(Duration::from_secs(1))
             .build();
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
+            .with_span_processor(BatchSpanProcessor::builder(AllowList(exporter)).with_batch_config(batches).build())
             // By the trace's id alone: every service decides alike, and no caller can have itself recorded.
             .with_sampler(Sampler::TraceIdRatioBased(config.ratio))
             .with_resource(Resource::builder_empty().with_service_name(service).build())
             .build();
-        let tracer = provider.tracer(service);
-        Ok(Self { provider, tracer })
+        Ok(Self::with_provider(provider, service))
+    }
+
+    fn with_provider(provider: SdkTracerProvider, service: &'static str) -> Self {
+        let layer = tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer(service))
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_target(false);
+        // The hint keeps this subscriber from enabling lines below `info`, which every library would then make for it.
+        let own = filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET);
+        let own = own.with_max_level_hint(LevelFilter::INFO);
+        Self { provider, dispatch: Dispatch::new(Registry::default().with(own).with(layer)) }
     }
 
     /// The span of a request. `route` is a route of this service without parameters. `parent` is the caller's `traceparent`, if
     /// the caller is trusted.
     #[must_use]
     pub fn request_span(&self, method: &str, route: &str, request_id: &str, parent: Option<&str>) -> RequestSpan {
-        let parent = parent.and_then(parse_traceparent);
-        let base = parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
-        let span = self
-            .tracer
-            .span_builder(format!("{method} {route}"))
-            .with_kind(SpanKind::Server)
-            .with_attributes([
-                KeyValue::new("http.request.method", method.to_owned()),
-                KeyValue::new("http.route", route.to_owned()),
-                KeyValue::new("request_id", request_id.to_owned()),
-            ])
-            .start_with_context(&self.tracer, &base);
-        RequestSpan(base.with_span(span).with_value(self.tracer.clone()))
+        let name = format!("{method} {route}");
+        let span = dispatcher::with_default(&self.dispatch, || {
+            tracing::info_span!(
+                target: TARGET,
+                parent: None,
+                "request",
+                otel.name = name,
+                otel.kind = "server",
+                otel.status_code = Empty,
+                http.request.method = method,
+                http.route = route,
+                http.response.status_code = Empty,
+                request_id,
+            )
+        });
+        let base = parent.and_then(parse_traceparent);
+        let base = base.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
+        // The context carries the subscriber to where child spans are made. It fails only for spans of another subscriber.
+        let _ = span.set_parent(base.with_value(self.dispatch.clone()));
+        RequestSpan(span)
     }
 
     /// Sends what is left, for `deadline` at most.
@@ -179,43 +211,67 @@ impl Tracing {
 }
 
 /// A span that lasts as long as its request.
-pub struct RequestSpan(Context);
+pub struct RequestSpan(Span);
 
 impl RequestSpan {
-    /// Runs what belongs to the request: [`child`] finds this span there.
+    /// Runs what belongs to the request: [`child_span`] finds this span there.
     pub fn in_span<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
-        work.with_context(self.0.clone())
+        work.instrument(self.0.clone())
     }
 
     /// The answer.
     pub fn end(self, status: u16) {
-        let span = self.0.span();
-        span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
+        self.0.record("http.response.status_code", i64::from(status));
         if status >= 500 {
-            span.set_status(Status::Error { description: Cow::Borrowed("") });
+            self.0.record("otel.status_code", "ERROR");
         }
-        span.end();
+        // A span ends when it was left last, which is now and not when the handler returned.
+        self.0.in_scope(|| ());
     }
 }
 
 /// A part of the present request, which ends when this is dropped. Nothing where no request is traced.
 #[must_use]
 pub fn child_span(name: &'static str) -> Option<ChildSpan> {
-    Context::map_current(|context| {
-        if !context.span().span_context().is_sampled() {
-            return None;
-        }
-        let tracer = context.get::<SdkTracer>()?;
-        Some(ChildSpan(tracer.start_with_context(name, context)))
-    })
+    let is_sampled = |context: &Context| context.span().span_context().is_sampled();
+    let context = Context::map_current(|context| is_sampled(context).then(|| context.clone()))?;
+    let dispatch = context.get::<Dispatch>()?;
+    // A parent in the subscriber would be closed in the default one, which is another. The context names it as well.
+    let new_span = || tracing::info_span!(target: TARGET, parent: None, "part", otel.name = name);
+    let span = dispatcher::with_default(dispatch, new_span);
+    let _ = span.set_parent(context.clone());
+    Some(ChildSpan(span))
 }
 
-/// See [`child`].
-pub struct ChildSpan(opentelemetry_sdk::trace::Span);
+/// See [`child_span`].
+pub struct ChildSpan(#[allow(dead_code, reason = "its drop ends it")] Span);
 
-impl Drop for ChildSpan {
-    fn drop(&mut self) {
-        self.0.end();
+/// An exporter of nothing but what a span may hold.
+#[derive(Debug)]
+struct AllowList<E>(E);
+
+impl<E: SpanExporter> SpanExporter for AllowList<E> {
+    fn export(&self, mut spans: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
+        for span in &mut spans {
+            span.attributes.retain(|attribute| ATTRIBUTES.contains(&attribute.key.as_str()));
+            (span.events, span.links) = (SpanEvents::default(), SpanLinks::default());
+            if let Status::Error { description } = &mut span.status {
+                *description = "".into();
+            }
+        }
+        self.0.export(spans)
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.0.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.0.set_resource(resource);
     }
 }
 
@@ -364,6 +420,58 @@ mod tests {
         }
         let trace = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes();
         assert!(holds(&body, &trace), "the caller's trace goes on");
+    }
+
+    #[tokio::test]
+    async fn only_own_spans_and_attributes_leave() {
+        let (listener, traces) = traces(1.0).await;
+        let span = traces.request_span("POST", "/chat/send", "r-4", None);
+        span.in_span(async {
+            // As a library does it, and as a span of ours would that holds too much.
+            tracing::error!(secret = "hunter2", "hunter2");
+            drop(tracing::info_span!("hunter2", secret = "hunter2").entered());
+            dispatcher::with_default(&traces.dispatch, || {
+                drop(tracing::info_span!("hunter2"));
+                drop(tracing::debug_span!(target: TARGET, "hunter2"));
+                tracing::error!(target: TARGET, secret = "hunter2", "hunter2");
+                drop(
+                    tracing::info_span!(target: TARGET, "own", secret = "hunter2", otel.status_description = "hunter2"),
+                );
+            });
+        })
+        .await;
+        span.end(201);
+        let finishing = tokio::spawn(traces.finish(FINAL_EXPORT_TIMEOUT));
+        let (_, body) = collect(&listener).await;
+        finishing.await.unwrap();
+        assert!(holds(&body, b"own") && holds(&body, b"http.response.status_code"));
+        for text in ["hunter2", "secret", "trace.rs", "thread", "target", "busy_ns"] {
+            assert!(!holds(&body, text.as_bytes()), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn span_ends_with_the_answer_and_its_status() {
+        #[derive(Debug, Clone, Default)]
+        struct Exported(std::sync::Arc<parking_lot::Mutex<Vec<SpanData>>>);
+        impl SpanExporter for Exported {
+            async fn export(&self, spans: Vec<SpanData>) -> OTelSdkResult {
+                self.0.lock().extend(spans);
+                Ok(())
+            }
+        }
+        let exported = Exported::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(AllowList(exported.clone())).build();
+        let traces = Tracing::with_provider(provider, "test-service");
+        for status in [200, 503] {
+            let span = traces.request_span("GET", "/healthz", "r-5", None);
+            let returned = span.in_span(async { std::time::SystemTime::now() }).await;
+            span.end(status);
+            let span = exported.0.lock().pop().unwrap();
+            assert!(span.end_time >= returned);
+            assert_eq!(span.status == Status::error(""), status == 503, "{:?}", span.status);
+            assert_eq!(span.attributes.len(), ATTRIBUTES.len());
+        }
     }
 
     #[tokio::test]
