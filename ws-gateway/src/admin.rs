@@ -14,9 +14,10 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::contract::http::problem_stream::ProblemStream;
+use shared::kit::net::accept::{AcceptLoop, AcceptMetrics, Accepted};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::http;
 use crate::http::server::MAX_HEADER_BYTES;
@@ -27,20 +28,14 @@ use crate::state::AppState;
 const MAX_REQUESTS: usize = 64;
 /// From the accepted connection to the end of the response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Delay after a failed `accept`.
-const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Serves until this future is dropped. Only the first gateway of a process has `metrics`.
 pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Option<PrometheusHandle>) {
-    let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
-    loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let Ok((tcp, _)) = listener.accept().await else {
-            sleep(RETRY_DELAY).await;
-            continue;
-        };
+    let counters = AcceptMetrics { throttled: None, errors: "ehr_chat_gateway_accept_errors_total" };
+    let accept_loop = AcceptLoop::new(listener, Arc::new(Semaphore::new(MAX_REQUESTS)), counters);
+    let serve = |Accepted { tcp, permit, .. }| {
         let (app, metrics) = (app.clone(), metrics.clone());
-        tokio::spawn(async move {
+        async move {
             let service = service_fn(|request| respond(&app, metrics.as_ref(), request));
             let io = TokioIo::new(ProblemStream::new(tcp, MAX_HEADER_BYTES));
             let mut http = http1::Builder::new();
@@ -52,8 +47,9 @@ pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Op
                 connection.into_parts().io.into_inner().close_unparsable().await;
             }
             drop(permit);
-        });
-    }
+        }
+    };
+    accept_loop.run(&Default::default(), serve).await;
 }
 
 async fn respond(

@@ -1,25 +1,23 @@
-//! The public port: accepts connections, serves the handshake, then starts the session.
+//! The public port: serves the handshake of each connection, then starts the session.
 //!
 //! Pending handshakes are bounded in number and in time.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use shared::contract::http::problem_stream::ProblemStream;
+use shared::kit::net::accept::{AcceptLoop, AcceptMetrics, Accepted};
 use shared::kit::shutdown::fail_point;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::handshake::{self, Upgrade};
@@ -33,30 +31,21 @@ pub(crate) const MAX_PENDING_HANDSHAKES: usize = 4096;
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Bytes that the kernel may buffer beyond what it can send at once.
 const MAX_UNSENT_BYTES: u32 = 32 * 1024;
-/// Delay after `accept` fails, for example for want of file descriptors.
-const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Accepts until this future is dropped. It spawns connections on `tasks`.
 pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: TaskTracker) {
+    let metrics = AcceptMetrics {
+        throttled: Some("ehr_chat_gateway_handshakes_throttled_total"),
+        errors: "ehr_chat_gateway_accept_errors_total",
+    };
+    // Unsent bytes belong in the outbound queue, which is bounded and shares frames between sockets.
+    let accept_loop =
+        AcceptLoop::new(listener, app.handshake_permits.clone(), metrics).with_max_unsent(MAX_UNSENT_BYTES);
     let ids = AtomicU64::new(0);
-    loop {
-        let Some(permit) = acquire_permit(&app.handshake_permits).await else { return };
-        let (tcp, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if !is_peer_error(&error) {
-                    // Without a delay the loop would spin: the connection is still in the accept queue.
-                    metrics::counter!("ehr_chat_gateway_accept_errors_total").increment(1);
-                    tracing::error!(%error, "accept failed");
-                    sleep(RETRY_DELAY).await;
-                }
-                continue;
-            }
-        };
-        limit_unsent(&tcp);
+    let serve = |Accepted { tcp, peer, permit }| {
         let drain_slot = drain_slot(ids.fetch_add(1, Ordering::Relaxed));
         let (app, sockets) = (app.clone(), tasks.clone());
-        tasks.spawn(async move {
+        async move {
             fail_point("socket");
             let socket = serve_handshake(&app, tcp, peer.ip()).await;
             let Some((tcp, already_read, socket)) = socket else { return };
@@ -71,31 +60,9 @@ pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: Tas
                     session::reject(tcp, &already_read, close, app.config.session.max_frame_bytes).await;
                 }
             }
-        });
-    }
-}
-
-/// Limits the kernel's send buffer. Otherwise it would take megabytes from a client that does not read, and report
-/// them as sent. Unsent bytes belong in the outbound queue, which is bounded and shares frames between sockets.
-fn limit_unsent(tcp: &TcpStream) {
-    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
-        tracing::debug!(%error, "TCP_NOTSENT_LOWAT not set");
-    }
-}
-
-/// Waits for a handshake permit.
-async fn acquire_permit(handshakes: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    if let Ok(acquire_permit) = handshakes.clone().try_acquire_owned() {
-        return Some(acquire_permit);
-    }
-    metrics::counter!("ehr_chat_gateway_handshakes_throttled_total").increment(1);
-    handshakes.clone().acquire_owned().await.ok()
-}
-
-/// Whether the connection failed, and not this gateway.
-fn is_peer_error(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+        }
+    };
+    accept_loop.run(&tasks, serve).await;
 }
 
 /// The nth value of van der Corput's sequence in 0..1. Any run of consecutive values is spread evenly, so that the
@@ -159,19 +126,6 @@ async fn serve_handshake(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn pending_handshakes_wait_for_a_permit() {
-        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-        let _recording = metrics::set_default_local_recorder(&recorder);
-        let handshakes = Arc::new(Semaphore::new(1));
-        let first = acquire_permit(&handshakes).await.unwrap();
-        let mut second = Box::pin(acquire_permit(&handshakes));
-        assert!(futures_util::poll!(second.as_mut()).is_pending());
-        assert!(recorder.handle().render().contains("ehr_chat_gateway_handshakes_throttled_total 1"));
-        drop(first);
-        assert!(second.await.is_some());
-    }
 
     #[test]
     fn drain_slots_fill_window_evenly() {

@@ -1,6 +1,6 @@
-//! The accept loop of a port, and the timeouts of its connections (HTTP/1.1).
+//! A port and the timeouts of its connections (HTTP/1.1).
 //!
-//! The number of connections is bounded. Every wait has a limit: [`HEADER_TIMEOUT`] for a request's header, [`IDLE_TIMEOUT`]
+//! The number of connections is bounded (`shared::kit::net::accept`). Every wait has a limit: [`HEADER_TIMEOUT`] for a request's header, [`IDLE_TIMEOUT`]
 //! between requests, [`WRITE_TIMEOUT`] for a client that does not read.
 
 pub(crate) mod connection;
@@ -9,7 +9,7 @@ pub(crate) mod response_budget;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -22,12 +22,12 @@ use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Request, Response};
 use shared::contract::http::problem_stream::ProblemStream;
+use shared::kit::net::accept::{AcceptLoop, AcceptMetrics, Accepted, Drain};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::detached_request::{DetachOnDrop, DetachedTasks};
 use crate::http::server::connection::Connection;
@@ -40,19 +40,22 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(15);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// A larger header is answered with 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// After an accept that failed for lack of descriptors or memory.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// How long a client may leave a response unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Every timeout of the admin port: it has few connections.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Counters of the public port.
+const PUBLIC_METRICS: AcceptMetrics = AcceptMetrics {
+    throttled: Some("ehr_chat_http_connections_throttled_total"),
+    errors: "ehr_chat_http_accept_errors_total",
+};
+
 /// A port and its endpoint.
 pub(crate) struct Server<E> {
-    listener: TcpListener,
+    accept_loop: AcceptLoop,
     endpoint: Arc<E>,
-    permits: Arc<Semaphore>,
     timeouts: Timeouts,
     /// Only the public port counts its connections and unparsable requests.
     is_public: bool,
@@ -73,72 +76,34 @@ where
 {
     /// Serves `endpoint` to at most `connections` clients at a time; further clients wait in the kernel's queue.
     pub(crate) fn new(listener: TcpListener, endpoint: E, connections: usize) -> Self {
-        let permits = Arc::new(Semaphore::new(connections));
+        let accept_loop = AcceptLoop::new(listener, Arc::new(Semaphore::new(connections)), PUBLIC_METRICS);
         let timeouts =
             Timeouts { head: HEADER_TIMEOUT, first: FIRST_BYTE_TIMEOUT, idle: IDLE_TIMEOUT, unread: WRITE_TIMEOUT };
-        Self { listener, endpoint: Arc::new(endpoint), permits, timeouts, is_public: true }
+        Self { accept_loop, endpoint: Arc::new(endpoint), timeouts, is_public: true }
     }
 
     /// With the timeouts of the admin port.
     pub(crate) fn for_admin(self) -> Self {
         let all = ADMIN_TIMEOUT;
-        Self { timeouts: Timeouts { head: all, first: all, idle: all, unread: all }, is_public: false, ..self }
+        let accept_loop = self.accept_loop.with_metrics(AcceptMetrics { throttled: None, ..PUBLIC_METRICS });
+        let timeouts = Timeouts { head: all, first: all, idle: all, unread: all };
+        Self { accept_loop, timeouts, is_public: false, ..self }
     }
 
     /// Accepts until `stop`. Then open requests may finish, for at most `drain_timeout`.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>, drain_timeout: Duration) {
-        let (tasks, stopping, late) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        let mut stop = pin!(stop);
-        loop {
-            let accepted = tokio::select! {
-                () = &mut stop => break,
-                accepted = self.accept() => accepted,
-            };
-            let Some((tcp, peer, permit)) = accepted else { continue };
-            let (endpoint, stopping, late) = (self.endpoint.clone(), stopping.clone(), late.clone());
-            let timer = Arc::new(HeaderTimer::new(self.timeouts));
-            let detached = Arc::new(DetachedTasks { tasks: tasks.clone(), cancel: late.clone(), permit });
-            let is_public = self.is_public;
-            tasks.spawn(async move {
+        let Self { accept_loop, endpoint, timeouts, is_public } = self;
+        let serve = |Accepted { tcp, peer, permit }, drain: &Drain| {
+            let (endpoint, stopping) = (endpoint.clone(), drain.stopping.clone());
+            let timer = Arc::new(HeaderTimer::new(timeouts));
+            let (tasks, cancel) = (drain.tasks.clone(), drain.late.clone());
+            let detached = Arc::new(DetachedTasks { tasks, cancel, permit });
+            async move {
                 let _open = is_public.then(OpenConnection::begin);
-                tokio::select! {
-                    () = serve(tcp, peer, timer, (endpoint, detached), stopping, is_public) => {}
-                    () = late.cancelled() => {}
-                }
-            });
-        }
-        drop(self.listener);
-        stopping.cancel();
-        tasks.close();
-        if timeout(drain_timeout, tasks.wait()).await.is_err() {
-            late.cancel();
-            tasks.wait().await;
-        }
-    }
-
-    async fn accept(&self) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                if self.is_public {
-                    metrics::counter!("ehr_chat_http_connections_throttled_total").increment(1);
-                }
-                self.permits.clone().acquire_owned().await.ok()?
+                serve(tcp, peer, timer, (endpoint, detached), stopping, is_public).await;
             }
         };
-        match self.listener.accept().await {
-            Ok((tcp, peer)) => Some((tcp, peer, permit)),
-            Err(error) => {
-                use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-                if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-                    // Without a delay this would spin, because the connection is still in the queue.
-                    metrics::counter!("ehr_chat_http_accept_errors_total").increment(1);
-                    tracing::error!(%error, "accept failed");
-                    sleep(ACCEPT_RETRY_DELAY).await;
-                }
-                None
-            }
-        }
+        accept_loop.run_until(stop, drain_timeout, serve).await;
     }
 }
 

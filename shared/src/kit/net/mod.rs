@@ -1,5 +1,6 @@
-//! Listeners that survive a connection storm.
+//! Listeners that survive a connection storm, and the accept loop of every port.
 
+pub mod accept;
 pub mod file_descriptors;
 pub mod healthcheck;
 pub mod tls;
