@@ -427,7 +427,7 @@ mod tests {
         let (listener, traces) = traces(1.0).await;
         let span = traces.request_span("POST", "/chat/send", "r-4", None);
         span.in_span(async {
-            // As a library does it, and as a span of ours would that holds too much.
+            // A library logs, and a span of our own has an attribute that is not on the list.
             tracing::error!(secret = "hunter2", "hunter2");
             drop(tracing::info_span!("hunter2", secret = "hunter2").entered());
             dispatcher::with_default(&traces.dispatch, || {
