@@ -10,6 +10,7 @@ use fred::types::config::{Config, ReconnectPolicy, Server, ServerConfig, TlsConf
 use fred::types::{Builder, ConnectHandle, RespVersion};
 
 use super::RedisUrl;
+use super::health::connect_error;
 use crate::kit::net::tls::{self, CaError, CaFile};
 use crate::kit::redis::Topology;
 
@@ -61,7 +62,8 @@ impl ClientOptions {
     }
 
     /// The servers that the URL names.
-    pub(super) fn servers(&self) -> Vec<Server> {
+    #[must_use]
+    pub fn servers(&self) -> Vec<Server> {
         self.config.server.hosts()
     }
 
@@ -93,7 +95,7 @@ impl ClientOptions {
         // Ends with the client.
         drop(client.on_error(|(error, server)| async move {
             let server = server.map(|server| server.to_string());
-            tracing::warn!(error = error.details(), server, "no connection to Redis");
+            tracing::warn!(error = connect_error(&error), server, "no connection to Redis");
             Ok(())
         }));
         let connection = client.connect();

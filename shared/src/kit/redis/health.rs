@@ -51,3 +51,36 @@ pub fn is_redis_reply(error: &Error) -> bool {
                 | ErrorKind::Backpressure
         )
 }
+
+/// The part of an error that is safe to log. A server that does not know `HELLO` repeats it, with the password.
+#[must_use]
+pub fn redact_error(error: &str) -> String {
+    const FULL: &str = "ERR max number of clients reached";
+    if error == FULL {
+        return FULL.to_owned();
+    }
+    error.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+/// The details of a failed connection that are safe to log.
+pub(super) fn connect_error(error: &Error) -> String {
+    match error.kind() {
+        // The library's own words, which hold no word of the server.
+        ErrorKind::IO | ErrorKind::Timeout | ErrorKind::Tls | ErrorKind::Canceled => error.details().to_owned(),
+        _ => redact_error(error.details()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejected_greeting_is_logged_without_the_password() {
+        let unknown = "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `hunter2`, ";
+        assert_eq!(connect_error(&Error::new(ErrorKind::InvalidCommand, unknown)), "ERR");
+        assert_eq!(connect_error(&Error::new(ErrorKind::Auth, "WRONGPASS hunter2")), "WRONGPASS");
+        assert_eq!(redact_error("ERR max number of clients reached"), "ERR max number of clients reached");
+        assert_eq!(connect_error(&Error::new(ErrorKind::IO, "Connection refused")), "Connection refused");
+    }
+}

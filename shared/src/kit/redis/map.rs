@@ -1,4 +1,4 @@
-//! Reads the map of the cluster, from the first node that answers, and connects to its masters.
+//! Reads the map of the cluster, from the node that knows most, and connects to its masters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,13 @@ use fred::interfaces::ClientLike;
 use fred::types::config::Server;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, select_ok};
 use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connection::{ClientOptions, ManagedClient};
+use super::health::connect_error;
 use super::node::{Node, NodeEvent};
 use super::{RedisNodes, SlotMap};
 
@@ -23,6 +24,8 @@ const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two while all is well, and while a node is down or there is no map.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 const UNHEALTHY_REFRESH_INTERVAL: Duration = Duration::from_millis(500);
+/// How long to wait for the other nodes' views after the first.
+const OTHER_VIEWS_TIMEOUT: Duration = Duration::from_millis(100);
 /// New nodes whose connections are not watched yet.
 const NEW_NODES_CAPACITY: usize = 64;
 
@@ -76,32 +79,17 @@ impl RedisNodes {
         }
     }
 
-    /// Asks the masters that answer, all at once, and when none of them knows, all servers that were ever named.
+    /// Asks the masters that answer, on their connections, and when none of them knows, all servers that were ever named.
     async fn fetch_slot_map(&self) -> Result<SlotMap, Error> {
-        let (nodes, known) = {
-            let cluster = self.0.cluster.read();
-            (cluster.nodes.clone(), cluster.slots.as_ref().map(|slots| slots.nodes().to_vec()))
-        };
-        let asked: Vec<BoxFuture<'_, _>> = nodes
-            .iter()
-            .filter(|node| node.is_up())
-            .map(|node| -> BoxFuture<'_, _> { Box::pin(fetch_from_node(&node.client, &node.server)) })
-            .collect();
-        if !asked.is_empty()
-            && let Ok((slots, _others)) = select_ok(asked).await
-        {
-            return Ok(slots);
-        }
-        let mut servers = self.0.settings.servers();
-        for server in known.unwrap_or_default() {
-            if !servers.contains(&server) {
-                servers.push(server);
+        let nodes = self.0.cluster.read().nodes.clone();
+        let views = nodes.iter().filter(|node| node.is_up()).map(|node| fetch_view(&node.client, &node.server));
+        match newest_view(views, self.0.settings.timeout()).await {
+            Ok(slots) => {
+                self.0.map_reader.remember(&slots);
+                Ok(slots)
             }
+            Err(_) => self.0.map_reader.read().await,
         }
-        let settings = &self.0.settings;
-        let (slots, _others) =
-            select_ok(servers.into_iter().map(|server| Box::pin(fetch_from_server(settings, server)))).await?;
-        Ok(slots)
     }
 
     /// Takes a map for the truth. Returns new nodes, whose connections are to be watched; nodes that serve nothing any more end.
@@ -142,23 +130,96 @@ impl RedisNodes {
     }
 }
 
-/// Asks a server on a connection of its own.
-async fn fetch_from_server(settings: &ClientOptions, server: Server) -> Result<SlotMap, Error> {
-    let visit = settings.connect_once(server.clone()).await?;
-    fetch_from_node(&visit.client, &server).await
+/// Reads the map of a cluster on connections of its own. It remembers the nodes of the last map, because those of the URL may be
+/// gone.
+pub struct SlotMapReader {
+    settings: ClientOptions,
+    known: Mutex<Vec<Server>>,
+}
+
+impl SlotMapReader {
+    /// Knows the servers of the URL.
+    #[must_use]
+    pub fn new(settings: ClientOptions) -> Self {
+        Self { settings, known: Mutex::default() }
+    }
+
+    /// Asks all known servers at the same time, so that one which does not answer does not use up the timeout.
+    ///
+    /// # Errors
+    /// If no server answers that belongs to the cluster.
+    pub async fn read(&self) -> Result<SlotMap, Error> {
+        let mut servers = self.settings.servers();
+        for server in self.known.lock().iter() {
+            if !servers.contains(server) {
+                servers.push(server.clone());
+            }
+        }
+        let views = servers.into_iter().map(|server| self.fetch_from_server(server));
+        // For the connection, and for its commands.
+        let slots = newest_view(views, 2 * self.settings.timeout()).await?;
+        self.remember(&slots);
+        Ok(slots)
+    }
+
+    fn remember(&self, slots: &SlotMap) {
+        *self.known.lock() = slots.nodes().to_vec();
+    }
+
+    async fn fetch_from_server(&self, server: Server) -> Result<View, Error> {
+        let visit = self.settings.connect_once(server.clone()).await;
+        let visit = visit.map_err(|error| Error::new(error.kind().clone(), connect_error(&error)))?;
+        fetch_view(&visit.client, &server).await
+    }
+}
+
+/// The map as one node sees it.
+struct View {
+    /// Increases when a replica is promoted or a slot moves.
+    epoch: u64,
+    slots: SlotMap,
+}
+
+/// The map of the node with the highest epoch: a node that was cut off from the others does not know who has taken over. Nodes
+/// that have not answered shortly after the first do not count.
+async fn newest_view(
+    views: impl IntoIterator<Item = impl Future<Output = Result<View, Error>>>,
+    patience: Duration,
+) -> Result<SlotMap, Error> {
+    let mut views: FuturesUnordered<_> = views.into_iter().collect();
+    let mut newest: Option<View> = None;
+    let mut last_error = Error::new(ErrorKind::Timeout, "no node answers");
+    let mut until = Instant::now() + patience;
+    while let Ok(Some(view)) = timeout_at(until, views.next()).await {
+        match view {
+            Ok(view) => {
+                if newest.is_none() {
+                    until = until.min(Instant::now() + OTHER_VIEWS_TIMEOUT);
+                }
+                if newest.as_ref().is_none_or(|known| known.epoch < view.epoch) {
+                    newest = Some(view);
+                }
+            }
+            Err(error) => last_error = error,
+        }
+    }
+    newest.map(|view| view.slots).ok_or(last_error)
 }
 
 /// Asks a node for the map of the cluster.
-async fn fetch_from_node(client: &Client, server: &Server) -> Result<SlotMap, Error> {
+async fn fetch_view(client: &Client, server: &Server) -> Result<View, Error> {
     let ask = async |what: &str| {
         let command = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
         client.custom::<Value, _>(command, vec![what]).await
     };
-    // One that is cut off from the others does not know who has taken over.
+    // A node that is cut off reports `fail`, also with `cluster-require-full-coverage no`. If it reports `ok`, missing slots are
+    // really missing.
     let state: String = ask("INFO").await?.convert()?;
     if !state.contains("cluster_state:ok") {
         return Err(Error::new(ErrorKind::Cluster, "the cluster is down"));
     }
+    let epoch = state.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:")?.trim().parse().ok());
     let map = ask("SLOTS").await?;
-    SlotMap::parse(&map, server).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))
+    let slots = SlotMap::parse(&map, server).ok_or_else(|| Error::new(ErrorKind::Protocol, "no map of the cluster"))?;
+    Ok(View { epoch: epoch.unwrap_or_default(), slots })
 }

@@ -9,7 +9,7 @@
 //! | `node` | one server: whether it answers, and its replacement of connections that were cut without a word |
 //! | `health` | [`ConnectionHealth`]: whether Redis may have lost writes |
 //! | `nodes` | [`RedisNodes`]: all of them; sends each command to the node of its key |
-//! | `map` | reads the map of the cluster, and connects to its masters |
+//! | `map` | [`SlotMapReader`]: reads the map of the cluster; connects to its masters |
 //! | `dedicated` | [`DedicatedConnection`]: a connection of its own for one key, whose reads may block |
 //!
 //! The client library's own cluster client is not used: it reconnects as a whole, so one dead master stops all commands. Its
@@ -28,7 +28,8 @@ mod url;
 
 pub use connection::{COMMAND_QUEUE_CAPACITY, ClientOptions};
 pub use dedicated::DedicatedConnection;
-pub use health::{ConnectionHealth, is_redis_reply};
+pub use health::{ConnectionHealth, is_redis_reply, redact_error};
+pub use map::SlotMapReader;
 pub use nodes::{RedisNodes, RoutingError};
 pub use slots::{SLOT_COUNT, SlotMap, slot_of};
 pub use topology::Topology;

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::health::{ConnectionHealth, is_redis_reply, is_unsent};
+use super::map::SlotMapReader;
 use super::node::{Node, NodeEvent};
 use super::{ClientOptions, SlotMap};
 use crate::kit::redis::Topology;
@@ -60,6 +61,7 @@ pub(super) struct Inner {
     pub(super) only: Option<Arc<Node>>,
     /// Of a cluster.
     pub(super) cluster: RwLock<Cluster>,
+    pub(super) map_reader: SlotMapReader,
     /// The map is to be read again.
     pub(super) refresh_requested: Notify,
     /// How often it was tried to read it.
@@ -90,6 +92,7 @@ impl RedisNodes {
             connected = Some(redis);
         }
         let nodes = Self(Arc::new(Inner {
+            map_reader: SlotMapReader::new(settings.clone()),
             settings,
             only,
             cluster: RwLock::default(),

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use fred::types::config::Server;
 use rustls::pki_types::ServerName;
+use shared::kit::redis::redact_error;
 use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -139,15 +140,6 @@ async fn hello(
             }
         }
     }
-}
-
-/// The part of an error that is safe to log. A server that does not know `HELLO` repeats it, with the password.
-pub(super) fn redact_error(error: &str) -> String {
-    const FULL: &str = "ERR max number of clients reached";
-    if error == FULL {
-        return FULL.to_owned();
-    }
-    error.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 /// Appends a command in RESP.

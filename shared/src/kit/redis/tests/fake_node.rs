@@ -23,6 +23,11 @@ pub(super) struct FakeNode {
 impl FakeNode {
     /// One that tells this map, and knows from it which slots it serves.
     pub(super) async fn start(map: &Map) -> Self {
+        Self::start_with_epoch(map, 0).await
+    }
+
+    /// One that knows of so many changes of the map.
+    pub(super) async fn start_with_epoch(map: &Map, epoch: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (accepted, forgotten) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -40,7 +45,7 @@ impl FakeNode {
                 let number = accepted.fetch_add(1, Ordering::SeqCst);
                 let (forgotten, frozen) = (forgotten.clone(), frozen.clone());
                 let is_mute = move || number < forgotten.load(Ordering::SeqCst) || frozen.load(Ordering::SeqCst);
-                tokio::spawn(answer(tcp, port, map.clone(), is_mute));
+                tokio::spawn(answer(tcp, (port, epoch), map.clone(), is_mute));
             }
         });
         node
@@ -61,7 +66,12 @@ impl FakeNode {
     }
 }
 
-async fn answer(tcp: TcpStream, port: u16, map: Map, is_mute: impl Fn() -> bool) -> std::io::Result<()> {
+async fn answer(
+    tcp: TcpStream,
+    (port, epoch): (u16, u64),
+    map: Map,
+    is_mute: impl Fn() -> bool,
+) -> std::io::Result<()> {
     let (read, mut write) = tcp.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -72,7 +82,7 @@ async fn answer(tcp: TcpStream, port: u16, map: Map, is_mute: impl Fn() -> bool)
             ["HELLO", ..] => format!("%1\r\n{}:3\r\n", bulk("proto")),
             ["CLIENT", ..] => ":1\r\n".to_owned(),
             ["INFO", ..] => bulk("redis_version:7.0.15\r\n"),
-            ["CLUSTER", "INFO"] => bulk("cluster_state:ok\r\n"),
+            ["CLUSTER", "INFO"] => bulk(&format!("cluster_state:ok\r\ncluster_current_epoch:{epoch}\r\n")),
             ["CLUSTER", "SLOTS"] => {
                 let map = map.lock();
                 let ranges = map.iter().map(|(first, last, port)| {

@@ -100,6 +100,31 @@ async fn commands_go_to_the_successor_of_a_node() {
 }
 
 #[tokio::test]
+async fn view_of_the_highest_epoch_counts() {
+    let (low, high) = halves().await;
+    // A third node took over the slots of the first, which does not know it.
+    let newer = Map::default();
+    let third = FakeNode::start_with_epoch(&newer, 7).await;
+    newer.lock().extend([(0, 8_191, third.port), (8_192, 16_383, high.port)]);
+    let url = format!("redis-cluster://127.0.0.1:{}?node=127.0.0.1:{}", low.port, third.port).parse().unwrap();
+    let settings = ClientOptions::new(&url, None, TIMEOUT).unwrap();
+    let slots = SlotMapReader::new(settings.clone()).read().await.unwrap();
+    assert_eq!(slots.masters()[0].port, third.port);
+    let shutdown = Shutdown::new();
+    let nodes = RedisNodes::start(settings, &shutdown).unwrap();
+    assert_eq!(get(&nodes, LOW).await.unwrap(), third.port);
+}
+
+#[tokio::test]
+async fn silent_node_does_not_delay_the_map() {
+    let (low, high) = halves().await;
+    let url = format!("redis-cluster://127.0.0.1:{}?node=127.0.0.1:{}", low.port, high.port).parse().unwrap();
+    let reader = SlotMapReader::new(ClientOptions::new(&url, None, TIMEOUT).unwrap());
+    low.freeze(true);
+    assert_eq!(timeout(AT_ONCE, reader.read()).await.unwrap().unwrap().masters().len(), 2);
+}
+
+#[tokio::test]
 async fn moved_command_is_sent_to_the_new_node() {
     let ((low, high), shutdown) = (halves().await, Shutdown::new());
     let nodes = start(&high, TIMEOUT, &shutdown);
