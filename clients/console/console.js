@@ -1,7 +1,7 @@
-// The page: which view, which theme. One person's screen, or a doctor's and a patient's side by side.
+// The page: its view and its theme. The view is one person's screen, or a doctor's and a patient's side by side.
 
 import { h } from "./dom.js";
-import { Pane } from "./pane.js";
+import { Pane } from "./views/pane.js";
 
 const THEMES = ["auto", "light", "dark"];
 const VIEWS = { one: [["me", "Sign in", null]], both: [["doctor", "Doctor", "user"], ["patient", "Patient", "contact"]] };
@@ -23,7 +23,7 @@ function showView() {
   showUnread();
 }
 
-/** Side by side, each is shown the conversation with the other. */
+/** Side by side, each pane opens the conversation with the other. */
 function openEachOther() {
   if (panes.length !== 2) return;
   for (const [pane, other] of [panes, [...panes].reverse()]) if (other.me) pane.showUnlessOpen(other.me);
@@ -41,7 +41,7 @@ function showTheme(theme) {
 }
 themeButton.addEventListener("click", () => {
   const next = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
-  try { localStorage.setItem("chat-theme", next); } catch { /* a private window may refuse; it lasts as long as the page */ }
+  try { localStorage.setItem("chat-theme", next); } catch { /* a private window may refuse; the theme then lasts as long as the page */ }
   showTheme(next);
 });
 let theme = null;
@@ -50,5 +50,5 @@ showTheme(THEMES.includes(theme) ? theme : "auto");
 
 addEventListener("beforeunload", (event) => { if (panes.some((pane) => pane.pending > 0)) event.preventDefault(); });
 addEventListener("hashchange", showView);
-if (!("container" in document.documentElement.style)) main.before(h("p", { class: "noscript" }, "This browser is too old to show this page as it should look."));
+if (!("container" in document.documentElement.style)) main.before(h("p", { class: "noscript" }, "This browser is too old to show this page correctly."));
 showView();

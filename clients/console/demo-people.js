@@ -1,5 +1,5 @@
-// Names for identifiers. The chat knows people by the EHR's identifiers alone; a real EHR has their names. Here only the
-// people of the demonstration have any, and only in development mode: elsewhere the same identifier may be somebody else.
+// Names for identifiers. The chat knows only the EHR's identifiers; a real EHR has the names. Here only the demo people have names, and
+// only in development mode: elsewhere the same identifier may belong to another person.
 
 import { h } from "./dom.js";
 
@@ -17,17 +17,17 @@ const getId = ({ user_id, contact_id }) => user_id ?? contact_id;
 
 export const isSameParticipant = (a, b) => Boolean(a && b) && a.user_id === b.user_id && a.contact_id === b.contact_id;
 
-/** `{ name, about }` to show for somebody. */
-export function describeParticipant(who, location_id) {
-  const known = development && location_id === DEMO_LOCATION && DEMO_PEOPLE.find((one) => isSameParticipant(one, who));
-  return known || { name: getId(who), about: who.user_id !== undefined ? "Staff" : "Patient" };
+/** `{ name, about }` to show for a participant. */
+export function describeParticipant(participant, location_id) {
+  const demoPerson = development && location_id === DEMO_LOCATION && DEMO_PEOPLE.find((one) => isSameParticipant(one, participant));
+  return demoPerson || { name: getId(participant), about: participant.user_id !== undefined ? "Staff" : "Patient" };
 }
 
-/** A coloured disc with initials. */
-export function createAvatar(who, location_id) {
-  const { name } = describeParticipant(who, location_id);
+/** Creates a coloured disc with initials. */
+export function createAvatar(participant, location_id) {
+  const { name } = describeParticipant(participant, location_id);
   const words = name.replace(/^Dr\.? /, "").split(/[\s._~-]+/).filter(Boolean);
   const initials = words.length > 1 ? words[0][0] + words.at(-1)[0] : name.slice(0, 2);
-  const tone = [...getId(who)].reduce((sum, char) => (sum * 7 + char.codePointAt(0)) % 997, 0) % 6;
+  const tone = [...getId(participant)].reduce((sum, char) => (sum * 7 + char.codePointAt(0)) % 997, 0) % 6;
   return h("span", { class: `avatar tone-${tone}`, "aria-hidden": "true" }, initials.toUpperCase());
 }

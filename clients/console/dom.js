@@ -1,8 +1,8 @@
-// Elements without markup: text is only ever set as text, so whatever somebody writes stays text.
+// Creates and updates elements. Text is set as text and never parsed, so the content of a message cannot become markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with attributes (`on…`: listeners, `dataset`, `class`) and children. */
+/** Creates an element with attributes (`on…`: listeners, `dataset`, `class`) and children. */
 export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
@@ -27,7 +27,7 @@ const ICONS = {
   search: ["M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14z", "M16 16l4.500 4.500"],
 };
 
-/** A picture for the eye; what it means is said beside it. */
+/** Creates an icon. Screen readers skip it, so the text beside it must say what it means. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -41,10 +41,10 @@ export function icon(name) {
   return svg;
 }
 
-/** Makes `parent` hold exactly these, moving as little as possible. */
-export function reconcileChildren(parent, wanted) {
+/** Makes `parent` hold exactly these children. Children that are in place do not move. */
+export function reconcileChildren(parent, children) {
   let at = parent.firstChild;
-  for (const element of wanted) {
+  for (const element of children) {
     if (element === at) at = at.nextSibling;
     else parent.insertBefore(element, at);
   }
@@ -55,7 +55,7 @@ export function reconcileChildren(parent, wanted) {
   }
 }
 
-/** Sets text only where it differs, so that screen readers do not hear it again. */
+/** Sets text only if it differs, so that screen readers do not repeat it. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,4 +1,4 @@
-// Times as people read them, in the language of the browser.
+// Formats times in the language of the browser.
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const weekday = new Intl.DateTimeFormat(undefined, { weekday: "long" });
@@ -10,7 +10,7 @@ const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 export const formatTime = (text) => clock.format(new Date(text));
 export const formatFullTime = (text) => full.format(new Date(text));
 
-/** The same for all moments of one day where the reader is. */
+/** Equal for all times of one day in the reader's time zone. */
 export function dayKey(text) {
   const date = new Date(text);
   return `${date.getFullYear()}-${date.getMonth() + 1}-${date.getDate()}`;
@@ -23,13 +23,13 @@ function daysAgo(text) {
 
 const capital = (text) => text.charAt(0).toLocaleUpperCase() + text.slice(1);
 
-/** For the separators of a conversation. */
+/** For the day headings of a conversation. */
 export function formatDay(text) {
   const ago = daysAgo(text);
   return capital(ago === 0 || ago === 1 ? relative.format(-ago, "day") : day.format(new Date(text)));
 }
 
-/** For the rows of the inbox: the time today, else the day. */
+/** For the rows of the inbox: the time if it is today, else the day. */
 export function relativeTime(text) {
   const ago = daysAgo(text);
   if (ago === 0) return formatTime(text);

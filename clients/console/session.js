@@ -1,5 +1,5 @@
-// Who is signed in here. Kept in `sessionStorage`: it lives through a reload, and ends with the tab; other tabs and the
-// disk never see it. A token in `localStorage` would outlive whoever sat at this computer; one in a URL would be in histories.
+// The session of each pane, in `sessionStorage`. It survives a reload and ends with the tab. Other tabs and the disk never see it. A token
+// in `localStorage` would stay on a shared computer. A token in a URL would stay in histories.
 
 import { DEMO_LOCATION } from "./demo-people.js";
 
@@ -14,21 +14,21 @@ export function saveSession(name, session) {
   try {
     if (session) sessionStorage.setItem(key(name), JSON.stringify(session));
     else sessionStorage.removeItem(key(name));
-  } catch { /* a browser that refuses: it lasts as long as the page */ }
+  } catch { /* the browser refuses; the session then lasts as long as the page */ }
 }
 
-/** A token for somebody of the demonstration. Development mode only: elsewhere there is no such thing. */
+/** Requests a token for a demo person. Only development mode offers this. */
 export async function fetchDemoToken(person) {
   const [sub, role] = person.user_id !== undefined ? [person.user_id, "user"] : [person.contact_id, "contact"];
-  const answer = await fetch("/dev/token", {
+  const response = await fetch("/dev/token", {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ sub, role, location_id: DEMO_LOCATION }),
     credentials: "omit", cache: "no-store",
   });
-  if (!answer.ok) throw new Error(`There are no demonstration tokens here (${answer.status}).`);
-  return (await answer.json()).token;
+  if (!response.ok) throw new Error(`This server gives no demo tokens (${response.status}).`);
+  return (await response.json()).token;
 }
 
-/** What was pasted, as a token; null when it is none. */
+/** The token in a pasted text; null if there is none. */
 export function extractToken(text) {
   const token = text.trim().replace(/^bearer\s+/i, "");
   return /^[\w-]+\.[\w-]+\.[\w-]+$/.test(token) ? token : null;

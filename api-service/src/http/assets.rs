@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use include_dir::{Dir, include_dir};
+use include_dir::{Dir, File, include_dir};
 use poem::endpoint::make_sync;
 use poem::http::StatusCode;
 use poem::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
@@ -20,11 +20,16 @@ pub(crate) const CONSOLE_PAGE: &str = include_str!("../../../clients/console/ind
 /// Paths and contents of all files. A path is compared whole with the path of a request, so no request can leave the folders.
 fn files() -> impl Iterator<Item = (String, &'static [u8])> {
     let folders = [("/console/", &CONSOLE), ("/sdk/", &SDK)].into_iter();
-    let files = folders.flat_map(|(prefix, folder)| folder.files().map(move |file| (prefix, file)));
+    let files = folders.flat_map(|(prefix, folder)| files_below(folder).into_iter().map(move |file| (prefix, file)));
     let files = files.filter(|(_, file)| !file.path().ends_with("index.html"));
     // Browsers request this icon for pages that name none.
     let icon = CONSOLE.get_file("icon.svg").map(|file| ("/favicon.ico".to_owned(), file.contents()));
     files.map(|(prefix, file)| (format!("{prefix}{}", file.path().display()), file.contents())).chain(icon)
+}
+
+/// The files of a folder and of its subfolders.
+fn files_below(folder: &'static Dir<'static>) -> Vec<&'static File<'static>> {
+    folder.files().chain(folder.dirs().flat_map(files_below)).collect()
 }
 
 /// Paths of all files.
@@ -75,21 +80,31 @@ fn etag(content: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::Path;
 
     use poem::{EndpointExt, Request, Route};
 
     use super::*;
 
+    /// Adds the path at which each file below a folder should be served.
+    fn add_files(folder: &Path, path: &str, paths: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{path}{}", entry.file_name().into_string().unwrap());
+            match entry.file_type().unwrap().is_dir() {
+                true => add_files(&entry.path(), &format!("{path}/"), paths),
+                false => assert!(paths.insert(path)),
+            }
+        }
+    }
+
     #[test]
     fn console_and_sdk_files_are_all_served() {
         for (folder, path) in [("console", "/console/"), ("javascript/src", "/sdk/")] {
             let folder = format!("{}/../clients/{folder}", env!("CARGO_MANIFEST_DIR"));
-            let there: BTreeSet<String> = std::fs::read_dir(folder)
-                .unwrap()
-                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .filter(|name| name != "index.html")
-                .map(|name| format!("{path}{name}"))
-                .collect();
+            let mut there = BTreeSet::new();
+            add_files(folder.as_ref(), path, &mut there);
+            there.remove("/console/index.html");
             let served = paths().filter(|served| served.starts_with(path)).collect();
             assert_eq!(there, served, "the served files and the folder differ");
         }
@@ -123,6 +138,9 @@ mod tests {
         for (path, expected) in [
             ("/favicon.ico", 200),
             ("/console/icon.svg", 200),
+            ("/console/views/pane.js", 200),
+            ("/sdk/conversation/timeline.js", 200),
+            ("/sdk/conversation", 404),
             ("/console/index.html", 404),
             ("/console/", 404),
             ("/sdk/../console/icon.svg", 404),

@@ -1,55 +1,26 @@
-// `connect`: one participant in one location. It owns what all conversations share (token, HTTP, presence), and tells them
-// when the network or a token comes back.
+// `connect` and `Chat`: one participant in one location. A chat owns what its conversations and its inbox share: the token, HTTP and
+// presence. It tells them when the network, the page or a token is back.
 
-import { completeClock, systemClock } from "./clock.js";
-import { Conversation } from "./conversation.js";
-import { TokenProvider } from "./token-provider.js";
-import { ChatError } from "./errors.js";
+import { TokenProvider } from "./auth/token-provider.js";
+import { readToken } from "./auth/token.js";
+import { Conversation } from "./conversation/conversation.js";
 import { Emitter } from "./emitter.js";
-import { HttpClient } from "./http-client.js";
-import { Inbox } from "./inbox.js";
-import { keyOf, parseParticipant, readToken } from "./participant.js";
-import { PresenceCache } from "./presence-cache.js";
-import { WakeDetector } from "./wake-detector.js";
+import { ChatError } from "./errors.js";
+import { HttpClient } from "./http/http-client.js";
+import { Inbox } from "./inbox/inbox.js";
+import { keyOf, parseParticipant } from "./participants/participant.js";
+import { PresenceCache } from "./participants/presence-cache.js";
+import { completeClock, systemClock } from "./time/clock.js";
+import { WakeDetector } from "./time/wake-detector.js";
 
 /** @typedef {import("./types.js").Participant} Participant */
+/** @typedef {import("./types.js").Work} Work */
+/** @typedef {import("./context.js").Context} Context */
+/** @typedef {{ user_id?: string, contact_id?: string }} ParticipantInput */
 
-/**
- * What the parts share.
- * @typedef {object} Context
- * @property {HttpClient} http
- * @property {string} wsUrl
- * @property {new (url: string, protocols: string[]) => import("./types.js").WebSocketLike} WebSocket
- * @property {TokenProvider} tokenProvider
- * @property {import("./clock.js").FullClock} clock
- * @property {() => number} random
- * @property {string} location_id
- * @property {Participant} me
- * @property {string} role
- * @property {number} maxMessages
- * @property {PresenceCache} presence
- * @property {(conversation: Conversation) => void} removeConversation It is closed, and nothing of it waits to be sent.
- * @property {() => void} onPartClosed Something was closed.
- * @property {(work: import("./types.js").Work, error: ChatError) => void} warn Something failed that is tried again.
- * @property {() => void} onRecovered Something that had failed has succeeded.
- * @property {() => void} onRetryingChange What is being tried again has changed.
- * @property {(expires_at: string) => void} onExpiring The token is about to end, and there is no other.
- */
+const DEFAULT_MAX_MESSAGES = 5_000;
 
-/**
- * @typedef {{
- *   expiring: { expires_at: string },
- *   unauthorized: ChatError,
- *   warning: ChatError,
- *   retrying: readonly import("./types.js").Retried[],
- *   presence: Participant & { online: boolean | null, last_seen_at: string | null },
- * }} ChatEvents
- * `expiring`: the token is about to end; `unauthorized`: it is refused. Both only when there is no other to be had: give one to
- * `setToken`. `warning`: something failed, and is tried again. `retrying`: what is tried again has changed. `presence`: `online` is
- * null when it is not known any more.
- */
-
-/** @extends {Emitter<ChatEvents>} */
+/** @extends {Emitter<import("./types.js").ChatEvents>} */
 export class Chat extends Emitter {
   #context;
   /** @type {Map<string, Conversation>} */
@@ -60,34 +31,25 @@ export class Chat extends Emitter {
   #wakeDetector;
   /** @type {readonly import("./types.js").Retried[]} */
   #retrying = Object.freeze([]);
-  /** @type {string | null} The token of which `unauthorized` told. */
+  /** @type {string | null} The token of the last `unauthorized` event. */
   #reportedToken = null;
   #onWake = () => this.#retryNow();
   #onVisibilityChange = () => { if (globalThis.document?.visibilityState === "visible") this.#retryNow(); };
 
   /**
    * Use `connect`.
-   * @param {Omit<Context, "presence" | "removeConversation" | "onPartClosed" | "warn" | "onRecovered" | "onRetryingChange" | "onExpiring">} shared
+   * @param {import("./context.js").Services} services
    */
-  constructor(shared) {
+  constructor(services) {
     super();
-    this.#context = /** @type {Context} */ ({
-      ...shared,
-      presence: new PresenceCache(shared, (who) => this.#updatePresence(who)),
-      removeConversation: (/** @type {Conversation} */ conversation) => this.#removeConversation(conversation),
-      onPartClosed: () => this.#updateParts(),
-      warn: (/** @type {import("./types.js").Work} */ work, /** @type {ChatError} */ error) => this.#warn(work, error),
-      onRecovered: () => this.#shortenWait(true),
-      onRetryingChange: () => this.#updateRetrying(),
-      onExpiring: (/** @type {string} */ expires_at) => this.emit("expiring", { expires_at }),
-    });
-    this.#wakeDetector = new WakeDetector(shared.clock, this.#onWake);
-    shared.http.onSuccess = () => {
+    this.#context = this.#createContext(services);
+    this.#wakeDetector = new WakeDetector(services.clock, this.#onWake);
+    services.http.onSuccess = () => {
       this.#reportedToken = null;
-      this.#shortenWait(false);
+      this.#shortenWaits(false);
     };
-    shared.tokenProvider.setOwner(shared.role === "service" ? null : shared.me);
-    shared.tokenProvider.addListener({
+    services.tokenProvider.setOwner(services.role === "service" ? null : services.me);
+    services.tokenProvider.addListener({
       onChange: (token) => { for (const part of this.#parts()) part.updateToken(token); },
       onRelease: () => this.#retryNow(),
     });
@@ -97,7 +59,7 @@ export class Chat extends Emitter {
     globalThis.document?.addEventListener("visibilitychange", this.#onVisibilityChange);
   }
 
-  /** Who this is. */
+  /** The participant who acts. */
   get me() {
     return this.#context.me;
   }
@@ -106,36 +68,37 @@ export class Chat extends Emitter {
     return this.#context.location_id;
   }
 
-  /** Messages that the server does not have yet, in all conversations: worth a warning before the page is left. */
+  /** The number of messages that the server has not stored yet. Warn before the user leaves the page. */
   get pending() {
     return [...this.#conversations.values()].reduce((sum, conversation) => sum + conversation.pending, 0);
   }
 
-  /** All that has failed and is being tried again, and why. The same array until something changes. */
+  /** All work that failed and will be retried, with its last error. The same array until something changes. */
   get retrying() {
     return this.#retrying;
   }
 
   /**
-   * The conversation with somebody, opened. The same object for all who ask, until each of them has closed it.
-   * @param {{ user_id?: string, contact_id?: string }} peer
+   * Opens the conversation with a participant. All callers get the same object, until each of them has closed it.
+   * @param {ParticipantInput} peer
    * @returns {Conversation}
    */
   conversation(peer) {
     this.#assertOpen();
-    const who = parseParticipant(peer);
-    let conversation = this.#conversations.get(keyOf(who));
+    const participant = parseParticipant(peer);
+    const key = keyOf(participant);
+    let conversation = this.#conversations.get(key);
     if (conversation) conversation.reopen();
     else {
-      conversation = new Conversation(this.#context, who);
+      conversation = new Conversation(this.#context, participant);
       conversation.on("change", () => this.#inbox?.invalidate());
-      this.#conversations.set(keyOf(who), conversation);
+      this.#conversations.set(key, conversation);
     }
     this.#updateParts();
     return conversation;
   }
 
-  /** All conversations. The same object for all who ask, until each of them has closed it. @returns {Inbox} */
+  /** Opens the inbox. All callers get the same object, until each of them has closed it. @returns {Inbox} */
   inbox() {
     this.#assertOpen();
     if (this.#inbox) this.#inbox.addUse();
@@ -145,32 +108,32 @@ export class Chat extends Emitter {
   }
 
   /**
-   * Whether somebody is online; null when the server does not tell.
-   * @param {{ user_id?: string, contact_id?: string }} who
+   * Requests the presence of a participant; null when it is unknown.
+   * @param {ParticipantInput} participant
    * @returns {Promise<import("./types.js").Presence | null>}
    */
-  presence(who) {
-    return this.#context.presence.fetch(parseParticipant(who));
+  presence(participant) {
+    return this.#context.presence.fetch(parseParticipant(participant));
   }
 
   /**
-   * What is known of somebody's presence without asking; null when nothing is.
-   * @param {{ user_id?: string, contact_id?: string }} who
+   * The presence of a participant as the server last reported it; null when it is unknown.
+   * @param {ParticipantInput} participant
    * @returns {import("./types.js").Presence | null}
    */
-  cachedPresence(who) {
-    return this.#context.presence.get(parseParticipant(who));
+  cachedPresence(participant) {
+    return this.#context.presence.get(parseParticipant(participant));
   }
 
   /**
-   * A fresh token for the same participant, whoever got it. Throws if it can be none.
+   * Gives a fresh token of the same participant. Throws for a token that cannot be valid.
    * @param {string} token
    */
   setToken(token) {
     this.#context.tokenProvider.setToken(token);
   }
 
-  /** Ends everything. What was not sent is lost, as `pending` tells before. */
+  /** Ends everything. Messages that the server has not stored are lost; `pending` counts them. */
   close() {
     this.#closed = true;
     globalThis.removeEventListener?.("online", this.#onWake);
@@ -184,6 +147,20 @@ export class Chat extends Emitter {
     this.#context.tokenProvider.close();
   }
 
+  /** @param {import("./context.js").Services} services @returns {Context} */
+  #createContext(services) {
+    return {
+      ...services,
+      presence: new PresenceCache(services, (participant) => this.#updatePresence(participant)),
+      removeConversation: (conversation) => this.#removeConversation(conversation),
+      onPartClosed: () => this.#updateParts(),
+      warn: (work, error) => this.#warn(work, error),
+      onRecovered: () => this.#shortenWaits(true),
+      onRetryingChange: () => this.#updateRetrying(),
+      onExpiring: (expires_at) => this.emit("expiring", { expires_at }),
+    };
+  }
+
   #parts() {
     return [...(this.#inbox ? [this.#inbox] : []), ...this.#conversations.values()];
   }
@@ -192,12 +169,12 @@ export class Chat extends Emitter {
     for (const part of this.#parts()) part.retryNow();
   }
 
-  /** @param {boolean} hadFailed What has succeeded now. */
-  #shortenWait(hadFailed) {
+  /** Some work succeeded. @param {boolean} hadFailed Whether it had failed before. */
+  #shortenWaits(hadFailed) {
     for (const part of this.#parts()) part.shortenWait(hadFailed);
   }
 
-  /** @param {import("./types.js").Work} work @param {ChatError} error */
+  /** @param {Work} work @param {ChatError} error */
   #warn(work, error) {
     error.work = work;
     const { token } = this.#context.tokenProvider;
@@ -216,17 +193,17 @@ export class Chat extends Emitter {
     this.emit("retrying", this.#retrying);
   }
 
-  /** Only who is connected needs to know that the machine slept. */
+  /** The wake detector runs only while a connection can suffer from a sleep. */
   #updateParts() {
     if (this.#inbox?.isClosed) this.#inbox = null;
     this.#wakeDetector.setEnabled(!this.#closed && this.#parts().length > 0);
   }
 
-  /** @param {Participant} who */
-  #updatePresence(who) {
-    const presence = this.#context.presence.get(who);
-    this.emit("presence", presence ? { ...who, ...presence } : { ...who, online: null, last_seen_at: null });
-    for (const conversation of this.#conversations.values()) conversation.onPresenceChange(who);
+  /** @param {Participant} participant */
+  #updatePresence(participant) {
+    const presence = this.#context.presence.get(participant);
+    this.emit("presence", presence ? { ...participant, ...presence } : { ...participant, online: null, last_seen_at: null });
+    for (const conversation of this.#conversations.values()) conversation.onPresenceChange(participant);
   }
 
   /** @param {Conversation} conversation */
@@ -242,8 +219,8 @@ export class Chat extends Emitter {
 }
 
 /**
- * Begins. Asks for the first token, to know who this is; needs no network otherwise. Rejects when there is no token to be had
- * within half a minute.
+ * Creates a chat. It asks for the first token, which names the participant, and needs no network otherwise. Rejects when the token
+ * source gives no token within half a minute.
  * @param {import("./types.js").Options} options
  * @returns {Promise<Chat>}
  */
@@ -257,12 +234,12 @@ export async function connect(options) {
   const tokenProvider = new TokenProvider(options.token, { clock, random });
   const claims = readToken(await tokenProvider.getToken());
   const me = options.me ? parseParticipant(options.me) : claims.me;
-  if (!me) throw new ChatError("the token does not say who this is: give `me`", { code: "token" });
+  if (!me) throw new ChatError("the token names no participant: give `me`", { code: "token" });
   const location_id = options.location_id ?? (claims.locations.length === 1 ? claims.locations[0] : undefined);
   if (!location_id) throw new TypeError("the token is for several locations: give `location_id`");
   return new Chat({
     http: new HttpClient(base, options.fetch ?? ((input, init) => fetch(input, init)), tokenProvider, clock),
     wsUrl: `${base.replace(/^http/, "ws")}/ws`, WebSocket, tokenProvider, clock, random,
-    location_id, me, role: claims.role, maxMessages: options.maxMessages ?? 5_000,
+    location_id, me, role: claims.role, maxMessages: options.maxMessages ?? DEFAULT_MAX_MESSAGES,
   });
 }

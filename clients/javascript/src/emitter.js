@@ -1,4 +1,4 @@
-// `on(name, listener)`, and nothing more of what emitters can do.
+// `on(name, listener)` for the objects of the public interface. Listeners run synchronously, in the order of their calls of `on`.
 
 /** @template {{ [name: string]: unknown }} Events */
 export class Emitter {
@@ -6,7 +6,7 @@ export class Emitter {
   #listeners = new Map();
 
   /**
-   * Calls `listener` whenever `name` happens, until what `on` returns is called.
+   * Calls `listener` for each event `name`, until the page calls the returned function.
    * @template {keyof Events} Name
    * @param {Name} name
    * @param {(detail: Events[Name]) => void} listener
@@ -20,7 +20,7 @@ export class Emitter {
   }
 
   /**
-   * A listener that throws disturbs neither the others nor the client; its error surfaces as an uncaught one.
+   * A listener that throws disturbs neither the other listeners nor the SDK. Its error surfaces as an uncaught one.
    * @protected
    * @template {keyof Events} Name
    * @param {Name} name

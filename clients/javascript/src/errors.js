@@ -1,9 +1,10 @@
-// What can go wrong, as one class: the server's problem body (RFC 9457), an answer of something in between, or a network
-// that did not carry the question.
+// `ChatError`: the one error class of the SDK. It stands for a problem body of the server (RFC 9457), for a response of an
+// intermediary, and for a request that got no response.
 
 /** @typedef {{ pointer: string, detail: string }} InputError */
 
 const RETRYABLE_STATUSES = [408, 425, 429];
+const RETRYABLE_CODES = ["network", "timeout", "token"];
 
 export class ChatError extends Error {
   /**
@@ -14,31 +15,32 @@ export class ChatError extends Error {
   constructor(detail, more = {}) {
     super(detail, more.cause === undefined ? undefined : { cause: more.cause });
     this.name = "ChatError";
-    /** HTTP status; 0 when there was no answer. */
+    /** HTTP status; 0 without a response. */
     this.status = more.status ?? 0;
-    /** What kind of failure, in a word or two. */
+    /** The kind of failure, in a word or two. */
     this.title = more.title ?? "";
-    /** Names the request in the server's logs. */
+    /** Identifies the request in the server's logs. */
     this.requestId = more.requestId ?? null;
-    /** Which field is wrong, and how. */
+    /** The wrong fields, each with what is wrong. */
     this.errors = more.errors ?? [];
     /** Milliseconds that the server asks to wait, or null. */
     this.retryAfter = more.retryAfter ?? null;
     /**
-     * For failures without status: `network`, `timeout`, `token`, `outbox_full`, `discarded`, `closed`; for an answer that is
-     * not the chat server's: `foreign`; else the server's own code, if it gave one.
+     * For failures without status: `network`, `timeout`, `token`, `outbox_full`, `discarded`, `closed`. For a response that is
+     * not the chat server's: `foreign`. Otherwise the server's own code, if it gave one.
      */
     this.code = more.isForeign ? "foreign" : more.code ?? "";
-    /** Whether the answer came from something between here and the chat server: a proxy, a firewall, a login page. */
+    /** Whether an intermediary sent the response: a proxy, a firewall, a login page. */
     this.isForeign = more.isForeign ?? false;
-    /** Which work failed, where it is tried again. @type {import("./types.js").Work | null} */
+    /** The work that failed, where the SDK retries it. @type {import("./types.js").Work | null} */
     this.work = null;
   }
 
-  /** Whether the same question may have another answer later. */
+  /** Whether the same request may succeed later. */
   get retryable() {
     if (this.isForeign) return true;
-    return this.status === 0 ? ["network", "timeout", "token"].includes(this.code) : RETRYABLE_STATUSES.includes(this.status) || this.status >= 500;
+    if (this.status === 0) return RETRYABLE_CODES.includes(this.code);
+    return RETRYABLE_STATUSES.includes(this.status) || this.status >= 500;
   }
 
   /** Whether the chat server itself refused the token. */
@@ -48,7 +50,7 @@ export class ChatError extends Error {
 }
 
 /**
- * Whatever was thrown, as one of ours.
+ * Any thrown value as a `ChatError`.
  * @param {unknown} thrown
  * @param {string} code
  */
@@ -57,8 +59,15 @@ export function toChatError(thrown, code) {
   return new ChatError(thrown instanceof Error ? thrown.message : String(thrown), { code, cause: thrown });
 }
 
+/** A rejected promise that the caller may ignore. @param {ChatError} error @returns {Promise<never>} */
+export function rejectedPromise(error) {
+  const promise = Promise.reject(error);
+  promise.catch(() => {});
+  return promise;
+}
+
 /**
- * Whether two failures have the same reason, as far as people would tell.
+ * Whether two failures have the same reason. Request ids and delays do not count.
  * @param {ChatError | null} a
  * @param {ChatError | null} b
  */

@@ -1,11 +1,12 @@
-// EHR chat for browsers and Node.js: what may be imported. See README.md.
+// EHR chat for browsers and Node.js: the public names of the package. README.md describes them.
 
 export { connect, Chat } from "./chat.js";
-export { Conversation } from "./conversation.js";
+export { Conversation } from "./conversation/conversation.js";
+export { uuidv7 } from "./conversation/uuid.js";
 export { ChatError } from "./errors.js";
-export { Inbox } from "./inbox.js";
-export { keyOf, readToken } from "./participant.js";
-export { uuidv7 } from "./uuid.js";
+export { Inbox } from "./inbox/inbox.js";
+export { readToken } from "./auth/token.js";
+export { keyOf } from "./participants/participant.js";
 
 /** @typedef {import("./types.js").Options} Options */
 /** @typedef {import("./types.js").Message} Message */

@@ -1,18 +1,18 @@
-// The shapes that cross the SDK's border. Those of the server keep the server's names, so that its documentation
-// (openapi.yaml, asyncapi.yaml) is theirs too; what the SDK adds to them is marked.
+// The public shapes. Those of the server keep the server's names, so its documents (openapi.yaml, asyncapi.yaml) apply to them as
+// well. Types only.
 
 /**
- * Somebody, by the EHR's identifier: staff (`user_id`) or patient (`contact_id`).
+ * A participant, by the EHR's identifier: staff (`user_id`) or patient (`contact_id`).
  * @typedef {{ user_id: string, contact_id?: undefined } | { contact_id: string, user_id?: undefined }} Participant
  */
 
 /**
- * How a message stands: `sending` until the server has it, `failed` when it will not take it.
+ * The status of a message: `sending` until the server stores it, `failed` when the server rejects it.
  * @typedef {"sending" | "failed" | "sent" | "delivered" | "read"} Status
  */
 
 /**
- * A message as the server tells it.
+ * A message of the server.
  * @typedef {object} ServerMessage
  * @property {string} id
  * @property {string} conversation_id
@@ -31,45 +31,45 @@
  */
 
 /**
- * A message to show. Never changed: when something about it changes, another object takes its place.
+ * A message to show. It is frozen: a change creates another object.
  * @typedef {object} Message
- * @property {string} key The same from the first moment on, for lists that are rendered by key.
- * @property {string | null} id null until the server has it.
- * @property {number | null} seq null until the server has it.
+ * @property {string} key Never changes, for lists that are rendered by key.
+ * @property {string | null} id null until the server stores the message.
+ * @property {number | null} seq null until the server stores the message.
  * @property {boolean} mine Whether this side sent it.
  * @property {Status} status
  * @property {ChatError | null} error Why it `failed`.
  * @property {string} content
  * @property {string | null} client_message_id
- * @property {string} sent_at By this machine's clock until the server has it.
+ * @property {string} sent_at By this machine's clock until the server stores the message.
  * @property {string | null} delivered_at
  * @property {string | null} read_at
  */
 
 /**
- * How the connection stands.
+ * The state of a connection.
  * @typedef {"connecting" | "live" | "degraded" | "reconnecting" | "refused" | "closed"} SocketState
  */
 
 /**
- * - `connecting`: for the first time.
- * - `live`: everything there is has arrived, or is being loaded.
- * - `incomplete`: connected, but what may have been missed cannot be loaded; that is tried again, see `error`.
- * - `degraded`: connected, but the server's live relay is cut; history is polled instead.
- * - `reconnecting`: the connection is gone, and made again; history is polled meanwhile.
- * - `refused`: the server does not let this participant in, see `error`; it is asked again, ever more rarely.
+ * - `connecting`: the first connection is not open yet.
+ * - `live`: everything has arrived, or is loading.
+ * - `incomplete`: connected, but a load failed that would fill a gap. `error` gives the reason. The SDK retries.
+ * - `degraded`: connected, but the server's live relay is interrupted. The SDK polls.
+ * - `reconnecting`: the connection is lost. The SDK polls and reconnects.
+ * - `refused`: the server refuses this participant. `error` gives the reason. The SDK retries less and less often.
  * - `closed`: by `close()`.
  * @typedef {SocketState | "incomplete"} State
  */
 
 /**
- * What may fail and is tried again then: the connection of a conversation or of the inbox, loading the messages of a
- * conversation, the rows of the inbox or a presence, sending a message, telling what was received and read, renewing the token.
+ * Work that the SDK retries: the connection of a conversation or of the inbox; loading messages, inbox rows or a presence; sending a
+ * message; sending receipts; renewing the token.
  * @typedef {"connection" | "history" | "inbox" | "presence" | "send" | "receipts" | "token"} Work
  */
 
 /**
- * Something that is being tried again. `peer`: in which conversation; `chat.retrying` has it.
+ * Work that failed and will be retried. `peer` names the conversation, in `chat.retrying` only.
  * @typedef {{ readonly work: Work, readonly error: ChatError, readonly peer?: Participant }} Retried
  */
 
@@ -86,7 +86,7 @@
  */
 
 /**
- * A row of the inbox: the server's, and who the other one is.
+ * A row of the inbox: the server's row, with the other side and whether this side wrote the last message.
  * @typedef {ServerConversation & { peer: Participant, mine: boolean }} InboxRow
  */
 
@@ -97,23 +97,45 @@
  */
 
 /**
- * Gives a token. Called for the first one, when one is about to end (`expiring`), and when the server refused one (`refused`).
- * A token that does not come within half a minute is asked for again; it is still taken when it comes.
+ * The events of a `Chat`. `expiring`: the token ends soon. `unauthorized`: the server refuses it. Both occur only when the token source
+ * has no other token: give one to `setToken`. `warning`: work failed and will be retried. `retrying`: that list changed. `presence`:
+ * `online` is null when it is unknown.
+ * @typedef {{
+ *   expiring: { expires_at: string },
+ *   unauthorized: ChatError,
+ *   warning: ChatError,
+ *   retrying: readonly Retried[],
+ *   presence: Participant & { online: boolean | null, last_seen_at: string | null },
+ * }} ChatEvents
+ */
+
+/**
+ * The events of a `Conversation`. `change`: something to show changed; at most once per turn of the event loop. `message`: a message of
+ * the peer, or of another window of this participant, arrived after the conversation was opened; once each, by `seq`. `error`: the
+ * server refuses to give the messages, or rejects a frame. The SDK retries where a retry can succeed.
+ * @typedef {{ change: void, message: Message, state: State, error: ChatError }} ConversationEvents
+ */
+
+/** @typedef {{ change: void, state: State, error: ChatError }} InboxEvents */
+
+/**
+ * Gives a token. The SDK calls it for the `first` token, for one that is `expiring`, and for one that the server `refused`. After half a
+ * minute without an answer it calls again. It still takes a late token.
  * @callback TokenSource
  * @param {"first" | "expiring" | "refused"} reason
  * @returns {string | Promise<string>}
  */
 
 /**
- * What passes the time; tests bring their own.
+ * Time and timers. Tests bring their own.
  * @typedef {object} Clock
  * @property {() => number} now Milliseconds since 1970.
- * @property {() => number} [elapsed] Milliseconds since anything, by a clock that nobody sets; `now` unless given.
- * @property {(ms: number, run: () => void) => () => void} after Runs later, unless what it returns is called before.
+ * @property {() => number} [elapsed] Milliseconds by a clock that no user can set. Default: `now`.
+ * @property {(ms: number, run: () => void) => () => void} after Calls `run` after `ms`. Returns a function that cancels the call.
  */
 
 /**
- * The part of a WebSocket that is used.
+ * The members of a WebSocket that the SDK uses.
  * @typedef {object} WebSocketLike
  * @property {number} readyState
  * @property {(data: string) => void} send
@@ -125,13 +147,13 @@
 
 /**
  * @typedef {object} Options
- * @property {string | TokenSource} token A JWT, or better what gets one: a long session needs a fresh one now and then.
- * @property {string} [url] Where the chat is, `https://chat.example.org`; the page's own origin unless given.
- * @property {string} [location_id] The EHR's location; the token's, when it names exactly one.
- * @property {Participant} [me] Who acts; the token's owner unless given. Only a `service` token may act for others.
- * @property {new (url: string, protocols: string[]) => WebSocketLike} [WebSocket] For platforms that have none (Node.js 20).
+ * @property {string | TokenSource} token A JWT, or a function that gets one. A long session needs the function.
+ * @property {string} [url] The address of the chat, `https://chat.example.org`. Default: the page's origin.
+ * @property {string} [location_id] The EHR's location. Default: the token's, if it names exactly one.
+ * @property {Participant} [me] The participant who acts. Default: the token's owner. Only a `service` token may act for others.
+ * @property {new (url: string, protocols: string[]) => WebSocketLike} [WebSocket] For platforms without one (Node.js 20).
  * @property {(input: string, init: RequestInit) => Promise<Response>} [fetch]
- * @property {number} [maxMessages] Most messages that one conversation keeps in memory; 5,000 unless given.
+ * @property {number} [maxMessages] The number of messages that one conversation keeps in memory. Default: 5,000.
  * @property {Clock} [clock]
  * @property {() => number} [random]
  */

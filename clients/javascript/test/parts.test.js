@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Backoff } from "../src/backoff.js";
-import { parseRetryAfter } from "../src/response.js";
+import { Backoff } from "../src/retry/backoff.js";
+import { parseRetryAfter } from "../src/http/response.js";
 import { readToken, uuidv7 } from "../src/index.js";
 import { problem } from "./server.js";
 import { world } from "./world.js";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ChatError } from "../src/errors.js";
-import { Timeline } from "../src/timeline.js";
+import { Timeline } from "../src/conversation/timeline.js";
 import { seeded } from "./clock.js";
 
 const me = { user_id: "doc123" };
@@ -41,7 +41,7 @@ test("a confirmed message takes the place of the one that was on its way, under 
   assert.equal(timeline.messages.length, 2);
 });
 
-test("somebody else's client_message_id confirms nothing of mine", () => {
+test("another participant's client_message_id confirms nothing of mine", () => {
   const timeline = new Timeline(me);
   timeline.addPending("uuid-1", "mine", "2026-11-22T12:00:00Z");
   assert.equal(timeline.merge(theirs(1, { client_message_id: "uuid-1" })).confirms, false);

@@ -1,4 +1,4 @@
-// Tokens that are refused, short, late, malformed, or somebody else's.
+// Tokens that are refused, short, late, malformed, or another participant's.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -228,9 +228,9 @@ for (const [name, bad] of [
   });
 }
 
-test("somebody else's token is not taken, wherever it comes from", async () => {
+test("another participant's token is not taken, wherever it comes from", async () => {
   const { clock, server, chat, open } = await world({ chat: { token: (reason) => token(reason === "first" ? DOCTOR : PATIENT) } });
-  assert.throws(() => chat.setToken(token(PATIENT)), { code: "token", message: /somebody else/ });
+  assert.throws(() => chat.setToken(token(PATIENT)), { code: "token", message: /another participant/ });
   open();
   await clock.advance(1_000);
   server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });

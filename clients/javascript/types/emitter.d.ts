@@ -3,7 +3,7 @@ export class Emitter<Events extends {
     [name: string]: unknown;
 }> {
     /**
-     * Calls `listener` whenever `name` happens, until what `on` returns is called.
+     * Calls `listener` for each event `name`, until the page calls the returned function.
      * @template {keyof Events} Name
      * @param {Name} name
      * @param {(detail: Events[Name]) => void} listener
@@ -11,7 +11,7 @@ export class Emitter<Events extends {
      */
     on<Name extends keyof Events>(name: Name, listener: (detail: Events[Name]) => void): () => void;
     /**
-     * A listener that throws disturbs neither the others nor the client; its error surfaces as an uncaught one.
+     * A listener that throws disturbs neither the other listeners nor the SDK. Its error surfaces as an uncaught one.
      * @protected
      * @template {keyof Events} Name
      * @param {Name} name

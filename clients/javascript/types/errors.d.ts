@@ -1,11 +1,13 @@
 /**
- * Whatever was thrown, as one of ours.
+ * Any thrown value as a `ChatError`.
  * @param {unknown} thrown
  * @param {string} code
  */
 export function toChatError(thrown: unknown, code: string): ChatError;
+/** A rejected promise that the caller may ignore. @param {ChatError} error @returns {Promise<never>} */
+export function rejectedPromise(error: ChatError): Promise<never>;
 /**
- * Whether two failures have the same reason, as far as people would tell.
+ * Whether two failures have the same reason. Request ids and delays do not count.
  * @param {ChatError | null} a
  * @param {ChatError | null} b
  */
@@ -26,26 +28,26 @@ export class ChatError extends Error {
         isForeign?: boolean;
         cause?: unknown;
     });
-    /** HTTP status; 0 when there was no answer. */
+    /** HTTP status; 0 without a response. */
     status: number;
-    /** What kind of failure, in a word or two. */
+    /** The kind of failure, in a word or two. */
     title: string;
-    /** Names the request in the server's logs. */
+    /** Identifies the request in the server's logs. */
     requestId: string | null;
-    /** Which field is wrong, and how. */
+    /** The wrong fields, each with what is wrong. */
     errors: InputError[];
     /** Milliseconds that the server asks to wait, or null. */
     retryAfter: number | null;
     /**
-     * For failures without status: `network`, `timeout`, `token`, `outbox_full`, `discarded`, `closed`; for an answer that is
-     * not the chat server's: `foreign`; else the server's own code, if it gave one.
+     * For failures without status: `network`, `timeout`, `token`, `outbox_full`, `discarded`, `closed`. For a response that is
+     * not the chat server's: `foreign`. Otherwise the server's own code, if it gave one.
      */
     code: string;
-    /** Whether the answer came from something between here and the chat server: a proxy, a firewall, a login page. */
+    /** Whether an intermediary sent the response: a proxy, a firewall, a login page. */
     isForeign: boolean;
-    /** Which work failed, where it is tried again. @type {import("./types.js").Work | null} */
+    /** The work that failed, where the SDK retries it. @type {import("./types.js").Work | null} */
     work: import("./types.js").Work | null;
-    /** Whether the same question may have another answer later. */
+    /** Whether the same request may succeed later. */
     get retryable(): boolean;
     /** Whether the chat server itself refused the token. */
     get isUnauthorized(): boolean;

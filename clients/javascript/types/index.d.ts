@@ -1,7 +1,9 @@
-export { Conversation } from "./conversation.js";
+export { Conversation } from "./conversation/conversation.js";
+export { uuidv7 } from "./conversation/uuid.js";
 export { ChatError } from "./errors.js";
-export { Inbox } from "./inbox.js";
-export { uuidv7 } from "./uuid.js";
+export { Inbox } from "./inbox/inbox.js";
+export { readToken } from "./auth/token.js";
+export { keyOf } from "./participants/participant.js";
 export type Options = import("./types.js").Options;
 export type Message = import("./types.js").Message;
 export type Status = import("./types.js").Status;
@@ -15,4 +17,3 @@ export type TokenSource = import("./types.js").TokenSource;
 export type ServerMessage = import("./types.js").ServerMessage;
 export type ServerConversation = import("./types.js").ServerConversation;
 export { connect, Chat } from "./chat.js";
-export { keyOf, readToken } from "./participant.js";

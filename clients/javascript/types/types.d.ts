@@ -1,5 +1,5 @@
 /**
- * Somebody, by the EHR's identifier: staff (`user_id`) or patient (`contact_id`).
+ * A participant, by the EHR's identifier: staff (`user_id`) or patient (`contact_id`).
  */
 export type Participant = {
     user_id: string;
@@ -9,11 +9,11 @@ export type Participant = {
     user_id?: undefined;
 };
 /**
- * How a message stands: `sending` until the server has it, `failed` when it will not take it.
+ * The status of a message: `sending` until the server stores it, `failed` when the server rejects it.
  */
 export type Status = "sending" | "failed" | "sent" | "delivered" | "read";
 /**
- * A message as the server tells it.
+ * A message of the server.
  */
 export type ServerMessage = {
     id: string;
@@ -35,19 +35,19 @@ export type ServerMessage = {
     is_read?: boolean | undefined;
 };
 /**
- * A message to show. Never changed: when something about it changes, another object takes its place.
+ * A message to show. It is frozen: a change creates another object.
  */
 export type Message = {
     /**
-     * The same from the first moment on, for lists that are rendered by key.
+     * Never changes, for lists that are rendered by key.
      */
     key: string;
     /**
-     * null until the server has it.
+     * null until the server stores the message.
      */
     id: string | null;
     /**
-     * null until the server has it.
+     * null until the server stores the message.
      */
     seq: number | null;
     /**
@@ -62,33 +62,33 @@ export type Message = {
     content: string;
     client_message_id: string | null;
     /**
-     * By this machine's clock until the server has it.
+     * By this machine's clock until the server stores the message.
      */
     sent_at: string;
     delivered_at: string | null;
     read_at: string | null;
 };
 /**
- * How the connection stands.
+ * The state of a connection.
  */
 export type SocketState = "connecting" | "live" | "degraded" | "reconnecting" | "refused" | "closed";
 /**
- * - `connecting`: for the first time.
- * - `live`: everything there is has arrived, or is being loaded.
- * - `incomplete`: connected, but what may have been missed cannot be loaded; that is tried again, see `error`.
- * - `degraded`: connected, but the server's live relay is cut; history is polled instead.
- * - `reconnecting`: the connection is gone, and made again; history is polled meanwhile.
- * - `refused`: the server does not let this participant in, see `error`; it is asked again, ever more rarely.
+ * - `connecting`: the first connection is not open yet.
+ * - `live`: everything has arrived, or is loading.
+ * - `incomplete`: connected, but a load failed that would fill a gap. `error` gives the reason. The SDK retries.
+ * - `degraded`: connected, but the server's live relay is interrupted. The SDK polls.
+ * - `reconnecting`: the connection is lost. The SDK polls and reconnects.
+ * - `refused`: the server refuses this participant. `error` gives the reason. The SDK retries less and less often.
  * - `closed`: by `close()`.
  */
 export type State = SocketState | "incomplete";
 /**
- * What may fail and is tried again then: the connection of a conversation or of the inbox, loading the messages of a
- * conversation, the rows of the inbox or a presence, sending a message, telling what was received and read, renewing the token.
+ * Work that the SDK retries: the connection of a conversation or of the inbox; loading messages, inbox rows or a presence; sending a
+ * message; sending receipts; renewing the token.
  */
 export type Work = "connection" | "history" | "inbox" | "presence" | "send" | "receipts" | "token";
 /**
- * Something that is being tried again. `peer`: in which conversation; `chat.retrying` has it.
+ * Work that failed and will be retried. `peer` names the conversation, in `chat.retrying` only.
  */
 export type Retried = {
     readonly work: Work;
@@ -106,7 +106,7 @@ export type ServerConversation = {
     last_activity_at: string;
 };
 /**
- * A row of the inbox: the server's, and who the other one is.
+ * A row of the inbox: the server's row, with the other side and whether this side wrote the last message.
  */
 export type InboxRow = ServerConversation & {
     peer: Participant;
@@ -117,12 +117,45 @@ export type Presence = {
     last_seen_at: string | null;
 };
 /**
- * Gives a token. Called for the first one, when one is about to end (`expiring`), and when the server refused one (`refused`).
- * A token that does not come within half a minute is asked for again; it is still taken when it comes.
+ * The events of a `Chat`. `expiring`: the token ends soon. `unauthorized`: the server refuses it. Both occur only when the token source
+ * has no other token: give one to `setToken`. `warning`: work failed and will be retried. `retrying`: that list changed. `presence`:
+ * `online` is null when it is unknown.
+ */
+export type ChatEvents = {
+    expiring: {
+        expires_at: string;
+    };
+    unauthorized: ChatError;
+    warning: ChatError;
+    retrying: readonly Retried[];
+    presence: Participant & {
+        online: boolean | null;
+        last_seen_at: string | null;
+    };
+};
+/**
+ * The events of a `Conversation`. `change`: something to show changed; at most once per turn of the event loop. `message`: a message of
+ * the peer, or of another window of this participant, arrived after the conversation was opened; once each, by `seq`. `error`: the
+ * server refuses to give the messages, or rejects a frame. The SDK retries where a retry can succeed.
+ */
+export type ConversationEvents = {
+    change: void;
+    message: Message;
+    state: State;
+    error: ChatError;
+};
+export type InboxEvents = {
+    change: void;
+    state: State;
+    error: ChatError;
+};
+/**
+ * Gives a token. The SDK calls it for the `first` token, for one that is `expiring`, and for one that the server `refused`. After half a
+ * minute without an answer it calls again. It still takes a late token.
  */
 export type TokenSource = (reason: "first" | "expiring" | "refused") => string | Promise<string>;
 /**
- * What passes the time; tests bring their own.
+ * Time and timers. Tests bring their own.
  */
 export type Clock = {
     /**
@@ -130,16 +163,16 @@ export type Clock = {
      */
     now: () => number;
     /**
-     * Milliseconds since anything, by a clock that nobody sets; `now` unless given.
+     * Milliseconds by a clock that no user can set. Default: `now`.
      */
     elapsed?: (() => number) | undefined;
     /**
-     * Runs later, unless what it returns is called before.
+     * Calls `run` after `ms`. Returns a function that cancels the call.
      */
     after: (ms: number, run: () => void) => () => void;
 };
 /**
- * The part of a WebSocket that is used.
+ * The members of a WebSocket that the SDK uses.
  */
 export type WebSocketLike = {
     readyState: number;
@@ -151,28 +184,28 @@ export type WebSocketLike = {
 };
 export type Options = {
     /**
-     * A JWT, or better what gets one: a long session needs a fresh one now and then.
+     * A JWT, or a function that gets one. A long session needs the function.
      */
     token: string | TokenSource;
     /**
-     * Where the chat is, `https://chat.example.org`; the page's own origin unless given.
+     * The address of the chat, `https://chat.example.org`. Default: the page's origin.
      */
     url?: string | undefined;
     /**
-     * The EHR's location; the token's, when it names exactly one.
+     * The EHR's location. Default: the token's, if it names exactly one.
      */
     location_id?: string | undefined;
     /**
-     * Who acts; the token's owner unless given. Only a `service` token may act for others.
+     * The participant who acts. Default: the token's owner. Only a `service` token may act for others.
      */
     me?: Participant | undefined;
     /**
-     * For platforms that have none (Node.js 20).
+     * For platforms without one (Node.js 20).
      */
     WebSocket?: (new (url: string, protocols: string[]) => WebSocketLike) | undefined;
     fetch?: ((input: string, init: RequestInit) => Promise<Response>) | undefined;
     /**
-     * Most messages that one conversation keeps in memory; 5,000 unless given.
+     * The number of messages that one conversation keeps in memory. Default: 5,000.
      */
     maxMessages?: number | undefined;
     clock?: Clock | undefined;

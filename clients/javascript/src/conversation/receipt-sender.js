@@ -1,0 +1,124 @@
+// Sends receipts of this side: which messages it received or read. It collects them for 50 ms, and retries until the server stores
+// them. One request names at most 500 messages.
+
+import { toChatError } from "../errors.js";
+import { isMarks } from "../http/shapes.js";
+import { RetryTimer } from "../retry/retry-timer.js";
+import { CancellableDelay } from "../time/cancellable-delay.js";
+
+const BATCH_DELAY_MS = 50;
+const MAX_IDS_PER_REQUEST = 500;
+
+/** @typedef {"delivered" | "read"} Kind */
+/** @typedef {{ id: string, delivered_at: string | null, read_at: string | null }} Marked */
+
+/**
+ * @typedef {object} Owner
+ * @property {(marked: Marked[]) => void} onMarked What the server stored.
+ * @property {(error: import("../errors.js").ChatError) => void} onWaiting The sender will retry.
+ * @property {() => void} onDone No retry is due.
+ */
+
+export class ReceiptSender {
+  #http;
+  #batchDelay;
+  #retry;
+  #owner;
+  /** @type {Map<string, Kind>} */
+  #waiting = new Map();
+  /** @type {Promise<void> | null} */
+  #running = null;
+  #closed = false;
+
+  /**
+   * @param {import("../context.js").Context} context
+   * @param {Owner} owner
+   */
+  constructor({ http, clock, random }, owner) {
+    this.#http = http;
+    this.#batchDelay = new CancellableDelay(clock);
+    this.#retry = new RetryTimer({ clock, random }, { base: 500, cap: 30_000 });
+    this.#owner = owner;
+  }
+
+  /**
+   * Resolves when the server has stored the receipts. Rejects when the server refuses them.
+   * @param {Kind} kind
+   * @param {readonly string[]} ids
+   * @returns {Promise<void>}
+   */
+  mark(kind, ids) {
+    for (const id of ids) if (this.#waiting.get(id) !== "read") this.#waiting.set(id, kind);
+    if (this.#waiting.size === 0) return Promise.resolve();
+    if (!this.#running) {
+      this.#running = this.#run().finally(() => { this.#running = null; });
+      this.#running.catch(() => {}); // a caller that needs the outcome has the promise
+    }
+    return this.#running;
+  }
+
+  /** The network, the page or a token is back. */
+  retryNow() {
+    this.#retry.retryNow();
+  }
+
+  /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
+  shortenWait(hadFailed) {
+    this.#retry.shortenWait(hadFailed);
+  }
+
+  /** Sends the waiting receipts at once: a reader who leaves has read them. This is the last attempt. */
+  close() {
+    this.#closed = true;
+    this.#batchDelay.cancel();
+    this.#retry.cancel();
+  }
+
+  reopen() {
+    this.#closed = false;
+  }
+
+  async #run() {
+    /** @type {unknown} */
+    let refusal = null;
+    await this.#batchDelay.wait(BATCH_DELAY_MS);
+    while (this.#waiting.size > 0) {
+      const { kind, ids } = this.#nextBatch();
+      try {
+        const { marked } = await this.#http.put(`/chat/${kind}`, { message_ids: ids }, isMarks);
+        this.#retry.reset();
+        this.#owner.onDone();
+        this.#removeWaiting(ids, kind);
+        this.#owner.onMarked(marked);
+      } catch (thrown) {
+        const error = toChatError(thrown, "network");
+        if (!error.retryable && !error.isUnauthorized) {
+          this.#owner.onDone();
+          this.#removeWaiting(ids, kind);
+          refusal ??= error; // the other receipts still go out
+          continue;
+        }
+        if (this.#closed) {
+          this.#owner.onDone();
+          this.#waiting.clear();
+          throw error;
+        }
+        this.#owner.onWaiting(error);
+        await this.#retry.wait(error);
+      }
+    }
+    if (refusal) throw refusal;
+  }
+
+  #nextBatch() {
+    /** @type {Kind} */
+    const kind = [...this.#waiting.values()].includes("read") ? "read" : "delivered";
+    const ids = [...this.#waiting].filter(([, waitingKind]) => waitingKind === kind).map(([id]) => id).slice(0, MAX_IDS_PER_REQUEST);
+    return { kind, ids };
+  }
+
+  /** Keeps messages that were read during the request. @param {string[]} ids @param {Kind} kind */
+  #removeWaiting(ids, kind) {
+    for (const id of ids) if (this.#waiting.get(id) === kind) this.#waiting.delete(id);
+  }
+}

@@ -1,0 +1,52 @@
+export type Participant = import("./types.js").Participant;
+export type ChatError = import("./errors.js").ChatError;
+/**
+ * Services that exist once per chat.
+ */
+export type Services = {
+    http: import("./http/http-client.js").HttpClient;
+    wsUrl: string;
+    WebSocket: new (url: string, protocols: string[]) => import("./types.js").WebSocketLike;
+    tokenProvider: import("./auth/token-provider.js").TokenProvider;
+    clock: import("./time/clock.js").FullClock;
+    /**
+     * From 0 up to, but not including, 1.
+     */
+    random: () => number;
+    location_id: string;
+    me: Participant;
+    /**
+     * Of the token: `user`, `contact` or `service`.
+     */
+    role: string;
+    /**
+     * Per conversation.
+     */
+    maxMessages: number;
+};
+/**
+ * What a part reports to its chat.
+ */
+export type Callbacks = {
+    presence: import("./participants/presence-cache.js").PresenceCache;
+    /**
+     * It is closed
+     * and has no message left to send.
+     */
+    removeConversation: (conversation: import("./conversation/conversation.js").Conversation) => void;
+    onPartClosed: () => void;
+    /**
+     * Work failed and will be retried.
+     */
+    warn: (work: import("./types.js").Work, error: ChatError) => void;
+    /**
+     * Work succeeded that had failed before.
+     */
+    onRecovered: () => void;
+    onRetryingChange: () => void;
+    /**
+     * The token ends soon and the page gives no other.
+     */
+    onExpiring: (expires_at: string) => void;
+};
+export type Context = Services & Callbacks;
