@@ -1,5 +1,5 @@
-// asyncapi.yaml is an AsyncAPI 3.0 document without errors and warnings, and the parser finds mistakes in it. Whether its
-// examples fit is not its business: e2e/src/contract.rs looks after that.
+// asyncapi.yaml is an AsyncAPI 3.0 document without errors and warnings, and the parser finds mistakes in it. e2e/src/contract.rs checks
+// that its examples fit.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { dump, load } from "js-yaml";
 
 const text = readFileSync(process.env.DOCUMENT, "utf8");
 
-/** What is wrong with a document. Hints and informations are matters of taste. */
+/** The errors and warnings of a document. Hints do not count. */
 async function faults(document) {
   const { diagnostics } = await new Parser().parse(document);
   const serious = ({ severity }) => severity === DiagnosticSeverity.Error || severity === DiagnosticSeverity.Warning;
@@ -21,7 +21,7 @@ test("the document is valid", async () => {
   assert.deepEqual(await faults(text), []);
 });
 
-test("it describes both directions of the socket", async () => {
+test("the document describes both directions of the socket", async () => {
   const { document } = await new Parser().parse(text);
   assert.equal(document.version(), "3.0.0");
   const types = (action) =>
@@ -31,10 +31,10 @@ test("it describes both directions of the socket", async () => {
       .filter((operation) => operation.action() === action)
       .map((operation) => operation.messages().all().map((message) => message.payload().properties().type.const()));
   const [send, receive] = [types("send"), types("receive")];
-  // Conversations and inboxes, each both ways; what is said on both is described once.
+  // Conversations and inboxes, in both directions. A message of both is described once.
   assert.deepEqual([send.length, receive.length], [2, 2]);
-  for (const said of [...send, ...receive]) assert.equal(new Set(said).size, said.length, "no type twice");
-  assert.ok(send.every((said) => said.includes("ready")) && receive.every((said) => said.includes("ping")));
+  for (const types of [...send, ...receive]) assert.equal(new Set(types).size, types.length, "no type twice");
+  assert.ok(send.every((types) => types.includes("ready")) && receive.every((types) => types.includes("ping")));
   const all = new Set([...send.flat().map((type) => `> ${type}`), ...receive.flat().map((type) => `< ${type}`)]);
   assert.equal(all.size, document.components().messages().all().length, "each message has a direction");
 });

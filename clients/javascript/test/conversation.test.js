@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { DOCTOR, PATIENT, token } from "./server.js";
-import { statuses, texts, world } from "./world.js";
+import { DOCTOR, PATIENT, token } from "./support/fake-server.js";
+import { statuses, texts, setUp } from "./support/set-up.js";
 
-test("history and live messages join, in order, and each new one is announced once", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 60; i++) server.write(PATIENT, `old ${i}`); } });
+test("history and frames join in order, each new one announced once", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => { for (let i = 1; i <= 60; i++) server.write(PATIENT, `old ${i}`); } });
   const conversation = open();
   const announced = [];
   conversation.on("message", ({ content }) => announced.push(content));
@@ -22,8 +22,8 @@ test("history and live messages join, in order, and each new one is announced on
   assert.deepEqual(conversation.messages.slice(-2).map(({ mine }) => mine), [false, true]);
 });
 
-test("a message is shown at once, then sent, delivered and read", async () => {
-  const { clock, server, open } = await world();
+test("a message advances from sending to sent, delivered and read", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const sent = conversation.send("Hello");
@@ -36,12 +36,12 @@ test("a message is shown at once, then sent, delivered and read", async () => {
   assert.deepEqual(statuses(conversation), ["read"]);
 });
 
-test("offline, messages wait in order; back online they are sent once each", async () => {
-  const { clock, server, chat, open, shown } = await world();
+test("messages wait in order offline and are sent once each", async () => {
+  const { clock, server, chat, open, shown } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   let online = false;
-  server.answer = () => (online ? null : "lost");
+  server.intercept = () => (online ? null : "request-lost");
   server.handshake = () => online;
   server.cutAll();
   for (const text of ["one", "two", "three"]) conversation.send(text);
@@ -58,14 +58,14 @@ test("offline, messages wait in order; back online they are sent once each", asy
   for (const screen of shown) assert.equal(new Set(screen.map(({ content }) => content)).size, screen.length, "doubled on the screen");
 });
 
-test("an answer that got lost does not make a second message", async () => {
-  const { clock, server, open } = await world();
+test("a lost response does not create a second message", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
-  server.cutAll(); // so that the socket does not tell either
+  server.cutAll(); // so that no frame confirms it
   server.handshake = () => false;
   let lost = 2;
-  server.answer = ({ path }) => (path === "/chat/send" && lost-- > 0 ? "unheard" : null);
+  server.intercept = ({ path }) => (path === "/chat/send" && lost-- > 0 ? "response-lost" : null);
   const sent = conversation.send("once");
   await clock.advance(10_000);
   assert.equal((await sent).seq, 1);
@@ -75,12 +75,12 @@ test("an answer that got lost does not make a second message", async () => {
   assert.deepEqual(texts(conversation), ["once"]);
 });
 
-test("the socket's word that a message arrived ends its retries", async () => {
-  const { clock, server, open } = await world();
+test("a frame that confirms a message ends its retries", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
-  server.answer = ({ path }) => (path === "/chat/send" ? "unheard" : null); // for ever
-  const sent = conversation.send("heard");
+  server.intercept = ({ path }) => (path === "/chat/send" ? "response-lost" : null); // for ever
+  const sent = conversation.send("received");
   assert.equal((await sent).status, "sent");
   const tries = server.requests.filter(({ path }) => path === "/chat/send").length;
   await clock.advance(120_000);
@@ -88,12 +88,12 @@ test("the socket's word that a message arrived ends its retries", async () => {
   conversation.send("behind it");
   conversation.send("and behind that");
   await clock.settle();
-  assert.deepEqual(texts(conversation), ["heard", "behind it", "and behind that"]);
+  assert.deepEqual(texts(conversation), ["received", "behind it", "and behind that"]);
   assert.deepEqual(statuses(conversation), ["sent", "sent", "sent"], "those behind it do not wait");
 });
 
-test("a refused message fails alone, can be tried again as the same message, or be discarded", async () => {
-  const { clock, server, open } = await world();
+test("a rejected message fails alone and can be retried or discarded", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const refused = conversation.send("refuse me");
@@ -109,13 +109,13 @@ test("a refused message fails alone, can be tried again as the same message, or 
   assert.deepEqual(texts(conversation), ["fine"]);
 });
 
-test("Retry-After is honoured, and 429 and 503 are tried again", async () => {
+test("429 and 503 are retried after Retry-After", async () => {
   for (const status of [429, 503]) {
-    const { clock, server, open } = await world();
+    const { clock, server, open } = await setUp();
     const conversation = open();
     await clock.advance(1_000);
     let times = 1;
-    server.answer = ({ path }) => (path === "/chat/send" && times-- > 0 ? { status, body: { detail: "later" }, headers: { "Retry-After": "20" } } : null);
+    server.intercept = ({ path }) => (path === "/chat/send" && times-- > 0 ? { status, body: { detail: "later" }, headers: { "Retry-After": "20" } } : null);
     conversation.send("patience");
     await clock.advance(19_900);
     assert.equal(server.requests.filter(({ path }) => path === "/chat/send").length, 1, String(status));
@@ -124,8 +124,8 @@ test("Retry-After is honoured, and 429 and 503 are tried again", async () => {
   }
 });
 
-test("cut off, it resumes with the cursor of what it saw last", async () => {
-  const { clock, server, open } = await world();
+test("a reconnect resumes with the last cursor", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   server.write(PATIENT, "before");
@@ -140,19 +140,19 @@ test("cut off, it resumes with the cursor of what it saw last", async () => {
 
 for (const [name, lose] of [
   ["resumed: false", (server) => { server.log.length = 0; server.cutAll(); }],
-  ["resync", (server) => server.ephemeral({ type: "resync" })],
+  ["resync", (server) => server.broadcast({ type: "resync" })],
 ]) {
-  test(`after ${name} what was missed is loaded, receipts of older messages included`, async () => {
-    const { clock, server, open } = await world();
+  test(`missed messages and receipts are loaded after ${name}`, async () => {
+    const { clock, server, open } = await setUp();
     const conversation = open();
     await clock.advance(1_000);
     for (let i = 1; i <= 100; i++) server.write(DOCTOR, `mine ${i}`);
     const announced = [];
     conversation.on("message", ({ content }) => announced.push(content));
-    const hear = server.deafen();
+    const resume = server.pauseDelivery();
     server.receipt("read", server.messages.slice(0, 30).map(({ id }) => id));
     for (let i = 1; i <= 250; i++) server.write(PATIENT, `missed ${i}`);
-    hear();
+    resume();
     lose(server);
     await clock.advance(2_000);
     assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq));
@@ -161,17 +161,17 @@ for (const [name, lose] of [
   });
 }
 
-test("missed before anything was there: it is loaded from the very first message", async () => {
+test("a gap before the first message is loaded", async () => {
   for (const missed of [1, 49, 50, 51, 199, 200, 201, 400]) {
     for (const own of [0, 1, 3]) {
-      const { clock, server, open } = await world();
+      const { clock, server, open } = await setUp();
       const conversation = open();
       await clock.advance(1_000);
-      const hear = server.deafen();
+      const resume = server.pauseDelivery();
       for (let i = 1; i <= missed; i++) server.write(PATIENT, `missed ${i}`);
-      for (let i = 1; i <= own; i++) await conversation.send(`mine ${i}`); // the first message of all that is here
+      for (let i = 1; i <= own; i++) await conversation.send(`mine ${i}`); // the first message that the client has
       for (let i = 1; i <= missed; i++) server.write(PATIENT, `missed too ${i}`);
-      hear();
+      resume();
       server.log.length = 0;
       server.cutAll();
       await clock.advance(2_000);
@@ -181,13 +181,13 @@ test("missed before anything was there: it is loaded from the very first message
   }
 });
 
-test("the first message of all overtaken by the second is missed, and loaded", async () => {
-  const { clock, server, open } = await world();
+test("the first message is loaded when the second overtakes it", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
-  const hear = server.deafen();
+  const resume = server.pauseDelivery();
   server.write(PATIENT, "one");
-  hear();
+  resume();
   server.write(PATIENT, "two");
   assert.deepEqual(texts(conversation), ["two"]);
   await clock.advance(2_000);
@@ -195,21 +195,21 @@ test("the first message of all overtaken by the second is missed, and loaded", a
 });
 
 for (const [name, wait, answers, expected] of [
-  ["what comes by the socket meanwhile is shown at once and told behind it", 0, () => new Promise((answer) => setImmediate(answer, null)), ["missed 1", "missed 2", "live"]],
-  ["unless the server takes its time: nobody is called late", 2_000, ({ path }, clock) => (path === "/chat/history" ? new Promise((answer) => clock.after(5_000, () => answer(null))) : null), ["live", "missed 1", "missed 2"]],
-  ["or has none: nobody is called late", 0, ({ path }) => (path === "/chat/history" ? { status: 503, body: {} } : null), ["live"]],
+  ["new messages are shown at once and announced behind it", 0, () => new Promise((answer) => setImmediate(answer, null)), ["missed 1", "missed 2", "live"]],
+  ["new messages are announced in time from a slow server", 2_000, ({ path }, clock) => (path === "/chat/history" ? new Promise((answer) => clock.after(5_000, () => answer(null))) : null), ["live", "missed 1", "missed 2"]],
+  ["new messages are announced in time without a server", 0, ({ path }) => (path === "/chat/history" ? { status: 503, body: {} } : null), ["live"]],
 ]) {
-  test(`while what was missed is loaded, ${name}`, async () => {
-    const { clock, server, open } = await world();
+  test(`during the load of a gap ${name}`, async () => {
+    const { clock, server, open } = await setUp();
     const conversation = open();
     await clock.advance(1_000);
     const announced = [];
     conversation.on("message", ({ content }) => announced.push(content));
-    const hear = server.deafen();
+    const resume = server.pauseDelivery();
     for (let i = 1; i <= 2; i++) server.write(PATIENT, `missed ${i}`);
-    hear();
-    server.answer = (request) => answers(request, clock);
-    server.ephemeral({ type: "resync" });
+    resume();
+    server.intercept = (request) => answers(request, clock);
+    server.broadcast({ type: "resync" });
     server.write(PATIENT, "live");
     assert.deepEqual([texts(conversation), announced], [["live"], []]);
     await clock.advance(wait);
@@ -219,10 +219,10 @@ for (const [name, wait, answers, expected] of [
   });
 }
 
-test("what comes before the first page is here is told, however long that takes", async () => {
+test("messages before the first page are announced", async () => {
   for (const answer of [{ status: 503, body: {} }, "slow"]) {
-    const { clock, server, open } = await world();
-    server.answer = ({ path }) => (path !== "/chat/history" ? null : answer === "slow" ? new Promise((give) => clock.after(300, () => give(null))) : answer);
+    const { clock, server, open } = await setUp();
+    server.intercept = ({ path }) => (path !== "/chat/history" ? null : answer === "slow" ? new Promise((give) => clock.after(300, () => give(null))) : answer);
     const conversation = open();
     const announced = [];
     conversation.on("message", ({ content }) => announced.push(content));
@@ -231,18 +231,18 @@ test("what comes before the first page is here is told, however long that takes"
     server.write(PATIENT, "one");
     server.write(PATIENT, "two");
     await clock.advance(1_000);
-    server.answer = () => null;
+    server.intercept = () => null;
     await clock.advance(30_000);
     server.write(PATIENT, "three");
     assert.deepEqual([texts(conversation), announced], [["one", "two", "three"], ["one", "two", "three"]]);
   }
 });
 
-test("one that gets lost while the first page is under way is missed", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 10; i++) server.write(PATIENT, `text ${i}`); } });
+test("a message lost during the first load is loaded", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => { for (let i = 1; i <= 10; i++) server.write(PATIENT, `text ${i}`); } });
   let give;
   let asked = 0;
-  server.answer = ({ path }) => {
+  server.intercept = ({ path }) => {
     if (path !== "/chat/history" || ++asked > 2) return null;
     if (asked === 1) return { status: 503, body: {} };
     const messages = structuredClone(server.messages);
@@ -250,39 +250,39 @@ test("one that gets lost while the first page is under way is missed", async () 
   };
   const conversation = open();
   while (!give) await clock.advance(100);
-  const hear = server.deafen();
+  const resume = server.pauseDelivery();
   server.write(PATIENT, "lost");
-  hear();
-  server.write(PATIENT, "heard");
+  resume();
+  server.write(PATIENT, "received");
   give();
   await clock.advance(3_000);
   assert.equal(conversation.messages.length, 12);
 });
 
-test("what the server does not have is not asked for again and again", async () => {
-  const { clock, server, open } = await world();
+test("a gap that the server cannot fill is loaded once", async () => {
+  const { clock, server, open } = await setUp();
   open();
   await clock.advance(1_000);
   for (let i = 1; i <= 4; i++) server.write(PATIENT, `text ${i}`);
-  server.answer = ({ path }) => (path === "/chat/history" ? { status: 200, body: { conversation_id: "c1", messages: structuredClone(server.messages.filter(({ seq }) => seq !== 5)), has_more: false } } : null);
-  const hear = server.deafen();
+  server.intercept = ({ path }) => (path === "/chat/history" ? { status: 200, body: { conversation_id: "c1", messages: structuredClone(server.messages.filter(({ seq }) => seq !== 5)), has_more: false } } : null);
+  const resume = server.pauseDelivery();
   server.write(PATIENT, "erased");
-  hear();
+  resume();
   server.write(PATIENT, "text 6");
   const { length } = server.requests;
   await clock.advance(60_000);
   assert.equal(server.requests.slice(length).filter(({ path }) => path === "/chat/history").length, 1);
 });
 
-test("a reload that is refused for its token is made up for when another one comes", async () => {
-  const { clock, server, chat, open } = await world();
+test("a load refused for its token runs again with another token", async () => {
+  const { clock, server, chat, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
-  const hear = server.deafen();
+  const resume = server.pauseDelivery();
   server.write(PATIENT, "missed");
-  hear();
+  resume();
   server.refusedTokens.add(token(DOCTOR));
-  server.ephemeral({ type: "resync" });
+  server.broadcast({ type: "resync" });
   await clock.advance(1_000);
   assert.deepEqual(texts(conversation), []);
   chat.setToken(token(DOCTOR, "2"));
@@ -294,35 +294,35 @@ test("a reload that is refused for its token is made up for when another one com
   assert.equal(server.requests.length, length, "made up for once");
 });
 
-test("back from an outage what was missed is loaded at once, and told before what comes then", async () => {
-  const { clock, server, open } = await world();
+test("after an outage missed messages are announced before new ones", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const announced = [];
   conversation.on("message", ({ content }) => announced.push(content));
   server.handshake = () => false;
-  server.answer = () => "lost";
+  server.intercept = () => "request-lost";
   server.cutAll();
   await clock.advance(60_000);
   server.write(PATIENT, "missed");
   server.log.length = 0;
   server.handshake = () => true;
-  server.answer = () => null;
+  server.intercept = () => null;
   while (conversation.state !== "live") await clock.advance(10);
   server.write(PATIENT, "live");
   await clock.advance(100);
   assert.deepEqual([texts(conversation), announced], [["missed", "live"], ["missed", "live"]]);
 });
 
-test("closed, it loads, tells and reports nothing any more, whatever was under way", async () => {
-  const { clock, server, open } = await world();
+test("a closed conversation loads and announces nothing", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const announced = [];
   conversation.on("message", ({ content }) => announced.push(content));
   const give = {};
-  server.answer = ({ path }) => (path === "/chat/send" || path === "/chat/history" ? new Promise((answer) => { give[path] = () => answer(null); }) : null);
-  server.ephemeral({ type: "resync" });
+  server.intercept = ({ path }) => (path === "/chat/send" || path === "/chat/history" ? new Promise((answer) => { give[path] = () => answer(null); }) : null);
+  server.broadcast({ type: "resync" });
   const late = conversation.send("late");
   await clock.settle();
   conversation.close();
@@ -334,10 +334,10 @@ test("closed, it loads, tells and reports nothing any more, whatever was under w
   assert.deepEqual([announced, server.requests.length - length, clock.waiting, server.messages[0].delivered_at], [[], 0, 0, null]);
 });
 
-test("closed before the first page is here, it takes none; opened again, it is as new", async () => {
-  const { clock, server, chat, open } = await world({ prepare: (server) => server.write(PATIENT, "was there") });
+test("a conversation closed during its first load can be reopened", async () => {
+  const { clock, server, chat, open } = await setUp({ prepare: (server) => server.write(PATIENT, "was there") });
   let give;
-  server.answer = ({ path }) => (path === "/chat/history" ? new Promise((answer) => { give = () => answer(null); }) : path === "/chat/send" ? "lost" : null);
+  server.intercept = ({ path }) => (path === "/chat/history" ? new Promise((answer) => { give = () => answer(null); }) : path === "/chat/send" ? "request-lost" : null);
   const conversation = open();
   conversation.send("waits");
   await clock.settle();
@@ -345,82 +345,82 @@ test("closed before the first page is here, it takes none; opened again, it is a
   give();
   await clock.settle();
   assert.deepEqual([texts(conversation), conversation.loaded, server.messages[0].delivered_at], [["waits"], false, null]);
-  server.answer = ({ path }) => (path === "/chat/read" ? "lost" : null);
+  server.intercept = ({ path }) => (path === "/chat/read" ? "request-lost" : null);
   assert.equal(chat.conversation(PATIENT), conversation);
   await clock.advance(20_000);
   assert.deepEqual([texts(conversation), conversation.loaded], [["was there", "waits"], true]);
   const read = conversation.markRead();
   await clock.advance(1_000);
-  server.answer = () => null;
+  server.intercept = () => null;
   await clock.advance(20_000);
   await read;
   assert.equal(statuses(conversation)[0], "read", "tried again, as long as it is open");
 });
 
-test("older messages that come when the conversation has begun anew are not taken", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 200; i++) server.write(PATIENT, `text ${i}`); } });
+test("an older page is dropped when the timeline has started over", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => { for (let i = 1; i <= 200; i++) server.write(PATIENT, `text ${i}`); } });
   const conversation = open();
   await clock.advance(1_000);
   let give;
-  server.answer = ({ path, query }) => (path === "/chat/history" && query.before ? new Promise((answer) => { give = () => answer(null); }) : null);
+  server.intercept = ({ path, query }) => (path === "/chat/history" && query.before ? new Promise((answer) => { give = () => answer(null); }) : null);
   const older = conversation.loadOlder();
   await clock.settle();
-  const hear = server.deafen();
+  const resume = server.pauseDelivery();
   for (let i = 201; i <= 1_500; i++) server.write(PATIENT, `text ${i}`);
-  hear();
-  server.ephemeral({ type: "resync" });
+  resume();
+  server.broadcast({ type: "resync" });
   await clock.advance(1_000);
   give();
   assert.equal(await older, true);
   assert.deepEqual(conversation.messages.map(({ seq }) => seq), Array.from({ length: 50 }, (_, index) => 1_451 + index));
 });
 
-test("whoever reads and leaves has read it; what cannot be told then is not tried for ever", async () => {
+test("a reader who leaves sends the receipt once more, then stops", async () => {
   for (const lost of [false, true]) {
-    const { clock, server, open } = await world({ prepare: (server) => server.write(PATIENT, "read this") });
+    const { clock, server, open } = await setUp({ prepare: (server) => server.write(PATIENT, "read this") });
     const conversation = open();
     await clock.advance(1_000);
-    if (lost) server.answer = ({ path }) => (path === "/chat/read" ? "lost" : null);
-    const told = conversation.markRead();
+    if (lost) server.intercept = ({ path }) => (path === "/chat/read" ? "request-lost" : null);
+    const marked = conversation.markRead();
     conversation.close();
-    if (lost) await assert.rejects(told, { code: "network" });
-    else await told;
+    if (lost) await assert.rejects(marked, { code: "network" });
+    else await marked;
     await clock.advance(1_000);
     assert.equal(Boolean(server.messages[0].read_at), !lost);
     assert.equal(clock.waiting, 0, "timers");
   }
 });
 
-test("what a page brings is told with it, though another one is asked for", async () => {
-  const { clock, server, open } = await world();
+test("messages of a page are announced before the next page loads", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const announced = [];
   conversation.on("message", ({ content }) => announced.push(content));
-  const hear = server.deafen();
+  const resume = server.pauseDelivery();
   server.write(PATIENT, "missed");
-  hear();
+  resume();
   let asked = 0;
-  server.answer = ({ path }) => (path === "/chat/history" && ++asked === 2 ? "silent" : null);
-  server.ephemeral({ type: "resync" });
-  server.ephemeral({ type: "resync" });
+  server.intercept = ({ path }) => (path === "/chat/history" && ++asked === 2 ? "no-response" : null);
+  server.broadcast({ type: "resync" });
+  server.broadcast({ type: "resync" });
   await clock.settle();
   assert.deepEqual([asked, texts(conversation), announced], [2, ["missed"], ["missed"]]);
 });
 
-test("closed while something waits to be told, it is told", async () => {
-  const { clock, server, open } = await world();
+test("closing announces the messages that still wait", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const announced = [];
   conversation.on("message", ({ content }) => announced.push(content));
-  server.answer = () => "silent";
-  server.ephemeral({ type: "resync" });
+  server.intercept = () => "no-response";
+  server.broadcast({ type: "resync" });
   server.write(PATIENT, "behind nothing");
-  assert.deepEqual(announced, ["behind nothing"], "what waits for none is told");
-  const hear = server.deafen();
+  assert.deepEqual(announced, ["behind nothing"], "a message that waits for none is announced");
+  const resume = server.pauseDelivery();
   server.write(PATIENT, "missed");
-  hear();
+  resume();
   server.write(PATIENT, "live");
   assert.deepEqual(announced, ["behind nothing"]);
   conversation.close();
@@ -428,20 +428,20 @@ test("closed while something waits to be told, it is told", async () => {
   assert.equal(clock.waiting, 0, "timers");
 });
 
-test("whoever was away for thousands of messages begins anew with the newest, and can page back", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => server.write(PATIENT, "long ago") });
+test("a long absence starts over with the newest page", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => server.write(PATIENT, "long ago") });
   const conversation = open();
   await clock.advance(1_000);
   server.cutAll();
   server.handshake = () => false;
-  server.answer = () => "lost";
+  server.intercept = () => "request-lost";
   for (let i = 2; i <= 3_000; i++) server.write(PATIENT, `text ${i}`);
   server.log.length = 0;
   server.handshake = () => true;
-  server.answer = () => null;
-  let told = 0;
-  server.answer = ({ query }) => { // while the newest page is read, one more comes
-    if (query.limit === "50" && query.after === undefined) queueMicrotask(() => { if (told++ === 0) server.write(PATIENT, "live"); });
+  server.intercept = () => null;
+  let written = 0;
+  server.intercept = ({ query }) => { // one more message arrives during the load of the newest page
+    if (query.limit === "50" && query.after === undefined) queueMicrotask(() => { if (written++ === 0) server.write(PATIENT, "live"); });
     return null;
   };
   await clock.advance(20_000);
@@ -451,20 +451,20 @@ test("whoever was away for thousands of messages begins anew with the newest, an
   assert.deepEqual(conversation.messages.map(({ seq }) => seq), server.messages.map(({ seq }) => seq));
 });
 
-test("a send whose answer took so long that the message is far back by then resolves, and waits no more", async () => {
-  const { clock, server, open } = await world({ chat: { maxMessages: 100 } });
+test("a send resolves although its message is far back by then", async () => {
+  const { clock, server, open } = await setUp({ chat: { maxMessages: 100 } });
   const conversation = open();
   await clock.advance(1_000);
-  const hear = server.deafen();
-  server.answer = ({ path }) => (path === "/chat/send" ? "unheard" : null);
+  const resume = server.pauseDelivery();
+  server.intercept = ({ path }) => (path === "/chat/send" ? "response-lost" : null);
   const late = conversation.send("late");
   await clock.settle();
   for (let i = 2; i <= 300; i++) server.write(PATIENT, `text ${i}`);
-  hear();
+  resume();
   server.write(PATIENT, "text 301");
   for (let i = 302; i <= 500; i++) server.write(PATIENT, `text ${i}`);
   assert.equal(conversation.pending, 1);
-  server.answer = () => null;
+  server.intercept = () => null;
   await clock.advance(2_000);
   assert.deepEqual([(await late).seq, conversation.pending, statuses(conversation).includes("sending")], [1, 0, false]);
   assert.equal(server.messages.filter(({ content }) => content === "late").length, 1);
@@ -472,41 +472,41 @@ test("a send whose answer took so long that the message is far back by then reso
   assert.equal(conversation.hasMore, true);
 });
 
-test("a message that overtakes another waits for nobody, and a gap that stays is loaded", async () => {
-  const { clock, server, open } = await world();
+test("a message that overtakes is shown at once, its gap is loaded", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   server.write(PATIENT, "one");
-  const hear = server.deafen();
+  const resume = server.pauseDelivery();
   server.write(PATIENT, "two");
-  hear();
+  resume();
   server.write(PATIENT, "three");
   assert.deepEqual(texts(conversation), ["one", "three"]);
   await clock.advance(2_000);
   assert.deepEqual(texts(conversation), ["one", "two", "three"]);
 });
 
-test("degraded, it polls the history, and stops when the relay has recovered", async () => {
-  const { clock, server, open } = await world();
+test("a degraded conversation polls until the relay recovers", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
-  server.ephemeral({ type: "degraded" });
+  server.broadcast({ type: "degraded" });
   assert.equal(conversation.state, "degraded");
-  const hear = server.deafen();
+  const resume = server.pauseDelivery();
   server.write(PATIENT, "without relay");
-  hear();
+  resume();
   await clock.advance(6_000);
   assert.deepEqual(texts(conversation), ["without relay"]);
-  server.ephemeral({ type: "recovered" });
+  server.broadcast({ type: "recovered" });
   assert.equal(conversation.state, "live");
-  await clock.settle(); // presence is asked for once more
+  await clock.settle(); // presence is requested once more
   const { length } = server.requests;
   await clock.advance(20_000);
   assert.equal(server.requests.length, length);
 });
 
-test("what came by HTTP is told to be delivered; what is read is told once, in one request", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 3; i++) server.write(PATIENT, `text ${i}`); } });
+test("pages are marked delivered, read messages once in one request", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => { for (let i = 1; i <= 3; i++) server.write(PATIENT, `text ${i}`); } });
   const conversation = open();
   await clock.advance(1_000);
   assert.deepEqual(server.messages.map(({ delivered_at }) => Boolean(delivered_at)), [true, true, true]);
@@ -521,27 +521,27 @@ test("what came by HTTP is told to be delivered; what is read is told once, in o
   assert.deepEqual(server.requests.filter(({ path }) => path === "/chat/read").map(({ body }) => body.message_ids), [["m1", "m2"], ["m3"]]);
 });
 
-test("typing is passed on now and then, shown for a while, and ended by a message", async () => {
-  const { clock, server, open } = await world();
+test("typing is throttled, expires, and ends with a message", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   for (let i = 0; i < 40; i++) { conversation.typing(); await clock.advance(100); }
   assert.equal(server.live[0].sent.filter(({ type }) => type === "typing").length, 2);
-  server.ephemeral({ type: "typing", ...DOCTOR });
+  server.broadcast({ type: "typing", ...DOCTOR });
   assert.equal(conversation.peerTyping, false, "one's own other window");
-  server.ephemeral({ type: "typing", ...PATIENT });
+  server.broadcast({ type: "typing", ...PATIENT });
   assert.equal(conversation.peerTyping, true);
   await clock.advance(4_900);
   assert.equal(conversation.peerTyping, true);
   await clock.advance(200);
   assert.equal(conversation.peerTyping, false);
-  server.ephemeral({ type: "typing", ...PATIENT });
+  server.broadcast({ type: "typing", ...PATIENT });
   server.write(PATIENT, "there");
   assert.equal(conversation.peerTyping, false);
 });
 
-test("memory is bounded: the oldest make room for the newest, and can be loaded no further than there is room", async () => {
-  const { clock, server, open } = await world({
+test("the oldest messages make room for the newest", async () => {
+  const { clock, server, open } = await setUp({
     prepare: (server) => { for (let i = 1; i <= 200; i++) server.write(PATIENT, `text ${i}`); }, chat: { maxMessages: 100 },
   });
   const conversation = open();
@@ -553,22 +553,22 @@ test("memory is bounded: the oldest make room for the newest, and can be loaded 
   for (let i = 201; i <= 250; i++) server.write(PATIENT, `text ${i}`);
   assert.deepEqual([conversation.messages.length, conversation.messages[0].seq, conversation.messages.at(-1).seq], [100, 151, 250]);
   assert.equal(conversation.hasMore, true);
-  server.answer = ({ path }) => (path === "/chat/send" ? "lost" : null);
+  server.intercept = ({ path }) => (path === "/chat/send" ? "request-lost" : null);
   for (let i = 0; i < 500; i++) conversation.send(`waiting ${i}`);
   await assert.rejects(conversation.send("too many"), { code: "outbox_full" });
 });
 
-test("closing a conversation still sends what waits, and leaves nothing behind", async () => {
-  const { clock, server, chat, open } = await world();
+test("closing a conversation still sends waiting messages", async () => {
+  const { clock, server, chat, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
-  server.answer = () => "lost";
+  server.intercept = () => "request-lost";
   conversation.send("late");
   await clock.settle();
   conversation.close();
   assert.equal(chat.conversation(PATIENT), conversation, "the same as long as something waits");
   conversation.close();
-  server.answer = () => null;
+  server.intercept = () => null;
   await clock.advance(20_000);
   assert.deepEqual(server.messages.map(({ content }) => content), ["late"]);
   assert.equal(chat.pending, 0);
@@ -580,8 +580,8 @@ test("closing a conversation still sends what waits, and leaves nothing behind",
   assert.throws(() => chat.conversation(PATIENT), { code: "closed" });
 });
 
-test("too long and empty messages are refused before anybody sees them", async () => {
-  const { clock, open } = await world();
+test("too long and empty messages are rejected before they show", async () => {
+  const { clock, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   await assert.rejects(conversation.send(""), { status: 422 });
@@ -590,8 +590,8 @@ test("too long and empty messages are refused before anybody sees them", async (
   assert.equal((await conversation.send("😀".repeat(8_000))).status, "sent", "characters, not UTF-16 units");
 });
 
-test("a listener that throws disturbs nobody else", async () => {
-  const { clock, server, open } = await world();
+test("a listener that throws disturbs no other listener", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   const seen = [];
   const reported = [];
@@ -605,12 +605,12 @@ test("a listener that throws disturbs nobody else", async () => {
   delete globalThis.reportError;
 });
 
-test("the other side of two users, and of a contact, is named as the API wants it", async () => {
-  const colleague = await world();
+test("queries name two users, or a user and a contact", async () => {
+  const colleague = await setUp();
   colleague.open({ user_id: "nurse7" });
   await colleague.clock.advance(1_000);
   assert.deepEqual(colleague.server.handshakes[0].query, { location_id: "loc1", user_id: "doc123", peer_user_id: "nurse7" });
-  const patient = await world({ chat: { token: token(PATIENT) } });
+  const patient = await setUp({ chat: { token: token(PATIENT) } });
   patient.open(DOCTOR);
   await patient.clock.advance(1_000);
   assert.deepEqual(patient.server.handshakes[0].query, { location_id: "loc1", user_id: "doc123", contact_id: "pat456" });

@@ -1,31 +1,31 @@
-// Random faults, from a seed: sockets are cut, frames lost with the log, answers lost, the server away; pages of something in
-// between, tokens refused, short-lived or never given, clocks set, machines asleep, HTTP without sockets and the reverse, a slow
-// line. Whatever happens, no screen ever shows a message twice or out of order, a tick that goes back, or a message that failed
-// though the server did not refuse it; nothing is asked in a loop; and in the end everything is there, without a reload.
+// Random faults from a seed: cut sockets, lost frames, lost responses, an unreachable server, pages of intermediaries, tokens that are
+// refused, short or missing, clocks that are set, sleeping machines, HTTP without sockets and the reverse, a slow line. No screen ever
+// shows a message twice or out of order, a tick that goes back, or a failure that the server did not cause. No request loops. In the end
+// everything has arrived without a reload of the page.
 //
 // Time is virtual. Each test's name has its seed: `SEED=17 node --test clients/javascript/test/faults.test.js` runs one alone.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { seeded } from "./clock.js";
-import { DOCTOR, PAGES, PATIENT, problem, token } from "./server.js";
-import { world } from "./world.js";
+import { seeded } from "./support/fake-clock.js";
+import { DOCTOR, PAGES, PATIENT, problem, token } from "./support/fake-server.js";
+import { setUp } from "./support/set-up.js";
 
 const SEEDS = process.env.SEED ? [Number(process.env.SEED)] : Array.from({ length: 60 }, (_, index) => index + 1);
 
-/** As a relay that died: what is written meanwhile reaches no socket, and no cursor finds it. */
+/** As when a relay dies: new messages reach no socket, and no cursor finds them. */
 function loseFrames(server, count) {
-  const hear = server.deafen();
-  for (let i = 1; i <= count; i++) server.write(i % 3 === 0 ? DOCTOR : PATIENT, `unheard ${i}`);
-  hear();
+  const resume = server.pauseDelivery();
+  for (let i = 1; i <= count; i++) server.write(i % 3 === 0 ? DOCTOR : PATIENT, `lost ${i}`);
+  resume();
   server.log.length = 0;
   server.cutAll(1006);
 }
 
 const RANK = { failed: -1, sending: 0, sent: 1, delivered: 2, read: 3 };
 
-/** Tokens that a page's callback gives, or fails to give; and what server and gateway make of them. */
+/** The tokens of a page's callback, and how server and gateway treat them. */
 class Issuer {
   issued = 0;
   calls = 0;
@@ -62,10 +62,10 @@ class Issuer {
     for (const issued of this.#ends.keys()) this.#refused.add(issued);
   }
 
-  // As the set of refused tokens that the server asks.
+  // The fake server uses the issuer as its set of refused tokens.
   has = (one) => this.refusesAll || this.#refused.has(one) || this.#clock.elapsed() >= (this.#ends.get(one) ?? 0);
 
-  /** The gateway warns before the end at a share of the life, and closes at the end. */
+  /** The gateway warns before the end at a share of the lifetime, and closes at the end. */
   watch(socket) {
     for (const timer of socket.timers ?? []) timer();
     const left = (this.#ends.get(socket.token) ?? 0) - this.#clock.elapsed();
@@ -81,7 +81,7 @@ for (const seed of SEEDS) {
     const random = seeded(seed);
     const pick = (...all) => all[Math.floor(random() * all.length)];
     let issuer;
-    const { clock, server, chat, open, shown } = await world({
+    const { clock, server, chat, open, shown } = await setUp({
       prepare: (server) => {
         issuer = new Issuer(server.clock);
         server.refusedTokens = issuer;
@@ -98,15 +98,15 @@ for (const seed of SEEDS) {
     const announced = [];
     conversation.on("message", ({ id }) => announced.push(id));
     const written = [];
-    let trouble = 0;
-    let page = null; // of something in between
+    let faultRate = 0;
+    let page = null; // of an intermediary
     let isHttpAway = false;
     let areSocketsAway = false;
-    const answers = ["lost", "unheard", "silent", "deaf", { status: 503, body: { detail: "away" } }, problem(503, "away"), problem(429, "slowly", { headers: { "Retry-After": "1" } })];
+    const answers = ["request-lost", "response-lost", "no-response", "ignores-abort", { status: 503, body: { detail: "away" } }, problem(503, "away"), problem(429, "slowly", { headers: { "Retry-After": "1" } })];
     await clock.advance(random() * 1_000);
-    loseFrames(server, Math.floor(random() * 3) * 30); // before anything else was there
-    server.answer = () => (isHttpAway ? "lost" : page ? page() : random() < trouble ? pick(...answers) : null);
-    server.handshake = () => !areSocketsAway && !page && random() >= trouble;
+    loseFrames(server, Math.floor(random() * 3) * 30); // before the first page
+    server.intercept = () => (isHttpAway ? "request-lost" : page ? page() : random() < faultRate ? pick(...answers) : null);
+    server.handshake = () => !areSocketsAway && !page && random() >= faultRate;
     for (let step = 0; step < 200; step++) {
       const dice = random();
       if (dice < 0.2) { written.push(`mine ${step}`); conversation.send(`mine ${step}`); }
@@ -115,11 +115,11 @@ for (const seed of SEEDS) {
       else if (dice < 0.46) server.receipt(random() < 0.5 ? "delivered" : "read", server.messages.filter((message) => message.sender_user_id && random() < 0.5).map(({ id }) => id));
       else if (dice < 0.53) server.cutAll(pick(1001, 1006, 1013, 4408));
       else if (dice < 0.56) loseFrames(server, Math.floor(random() * 70));
-      else if (dice < 0.59) server.ephemeral({ type: "degraded" });
-      else if (dice < 0.63) { server.ephemeral({ type: "resync" }); server.ephemeral({ type: "recovered" }); }
-      else if (dice < 0.66) trouble = trouble > 0 ? 0 : 0.6;
+      else if (dice < 0.59) server.broadcast({ type: "degraded" });
+      else if (dice < 0.63) { server.broadcast({ type: "resync" }); server.broadcast({ type: "recovered" }); }
+      else if (dice < 0.66) faultRate = faultRate > 0 ? 0 : 0.6;
       else if (dice < 0.69) conversation.markRead();
-      else if (dice < 0.71) for (const event of server.log.slice(-3)) server.ephemeral(event); // again
+      else if (dice < 0.71) for (const event of server.log.slice(-3)) server.broadcast(event); // duplicates
       else if (dice < 0.74) { const [body, status] = [pick(...PAGES), pick(200, 400, 401, 403, 404, 422, 502)]; page = page ? null : () => body(status); }
       else if (dice < 0.76) isHttpAway = !isHttpAway;
       else if (dice < 0.78) areSocketsAway = !areSocketsAway;
@@ -145,13 +145,13 @@ for (const seed of SEEDS) {
       }
       await clock.settle();
     }
-    trouble = 0;
+    faultRate = 0;
     page = null;
     isHttpAway = areSocketsAway = issuer.hangs = issuer.fails = issuer.refusesAll = false;
     server.speed = null;
-    server.ephemeral({ type: "resync" });
-    server.ephemeral({ type: "recovered" });
-    await clock.advance(180_000); // what the server refused is asked for every two minutes at least
+    server.broadcast({ type: "resync" });
+    server.broadcast({ type: "recovered" });
+    await clock.advance(180_000); // refused work is retried every two minutes at least
 
     assert.deepEqual([conversation.state, inbox.state], ["live", "live"]);
     assert.equal(chat.pending, 0);
@@ -162,7 +162,7 @@ for (const seed of SEEDS) {
     assert.equal(new Set(announced).size, announced.length, "announced once");
     assert.equal(inbox.rows[0]?.last_message.id, server.messages.at(-1)?.id, "the inbox");
     assert.equal(conversation.presence?.online, true);
-    assert.deepEqual(chat.retrying, [], "nothing is left that is tried again");
+    assert.deepEqual(chat.retrying, [], "no retry is left");
     const best = new Map();
     for (const screen of shown) {
       assert.equal(new Set(screen.map(({ key }) => key)).size, screen.length, "doubled");

@@ -1,4 +1,4 @@
-// What the SDK gives to a page, and what a page may do with it.
+// The objects that the SDK gives to a page: sharing, closing, content, promises, and the package itself.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -8,21 +8,21 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 
-import { PATIENT, problem } from "./server.js";
-import { statuses, texts, world } from "./world.js";
+import { PATIENT, problem } from "./support/fake-server.js";
+import { statuses, texts, setUp } from "./support/set-up.js";
 
 const home = new URL("..", import.meta.url).pathname;
 const node = (...args) => promisify(execFile)(process.execPath, args);
 
-test("two parts of a page share a conversation: each closes its own use, and the last one the connection", async () => {
-  const { clock, server, chat, open } = await world();
+test("the last use of a shared conversation closes the connection", async () => {
+  const { clock, server, chat, open } = await setUp();
   const [one, two] = [open(), open()];
   assert.equal(one, two);
   await clock.advance(1_000);
   one.close();
-  server.write(PATIENT, "still heard");
+  server.write(PATIENT, "still received");
   await clock.advance(100);
-  assert.deepEqual([two.state, texts(two), server.handshakes.length], ["live", ["still heard"], 1]);
+  assert.deepEqual([two.state, texts(two), server.handshakes.length], ["live", ["still received"], 1]);
   await two.send("still sent");
   two.close();
   assert.deepEqual([two.state, server.live.length], ["closed", 0]);
@@ -38,26 +38,26 @@ test("two parts of a page share a conversation: each closes its own use, and the
   chat.close();
 });
 
-test("closed by all while something is sent, and opened again by two: both count", async () => {
-  const { clock, server, open } = await world();
+test("both uses count when a closing conversation is reopened", async () => {
+  const { clock, server, open } = await setUp();
   const one = open();
   await clock.advance(1_000);
-  server.answer = () => "lost";
+  server.intercept = () => "request-lost";
   one.send("waits");
   await clock.settle();
   one.close();
   const [two, three] = [open(), open()];
   assert.deepEqual([two, three], [one, one]);
   two.close();
-  server.answer = () => null;
+  server.intercept = () => null;
   await clock.advance(20_000);
   assert.deepEqual([three.state, statuses(three)], ["live", ["sent"]]);
   three.close();
   assert.equal(one.state, "closed");
 });
 
-test("closing the chat closes what is still used", async () => {
-  const { clock, chat, open } = await world();
+test("closing the chat closes conversations in use", async () => {
+  const { clock, chat, open } = await setUp();
   const [one, two] = [open(), open()];
   const inbox = chat.inbox();
   chat.inbox();
@@ -66,8 +66,8 @@ test("closing the chat closes what is still used", async () => {
   assert.deepEqual([one.state, two.state, inbox.state, clock.waiting], ["closed", "closed", "closed", 0]);
 });
 
-test("the inbox is shared in the same way, and can be opened again", async () => {
-  const { clock, server, chat } = await world({ prepare: (server) => server.write(PATIENT, "one") });
+test("a shared inbox closes with its last use and reopens", async () => {
+  const { clock, server, chat } = await setUp({ prepare: (server) => server.write(PATIENT, "one") });
   const inbox = chat.inbox();
   assert.equal(chat.inbox(), inbox);
   await clock.advance(1_000);
@@ -80,8 +80,8 @@ test("the inbox is shared in the same way, and can be opened again", async () =>
   assert.deepEqual([again.state, again.rows.length], ["live", 1]);
 });
 
-test("half an emoji is sent as U+FFFD, and shown as it is sent; whole ones stay", async () => {
-  const { clock, server, open } = await world();
+test("half an emoji is sent and shown as U+FFFD", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const [high, low] = ["😀".slice(0, 1), "😀".slice(1)];
@@ -97,8 +97,8 @@ test("half an emoji is sent as U+FFFD, and shown as it is sent; whole ones stay"
   }
 });
 
-test("what no server would take is refused before it is shown: nothing to see, U+0000", async () => {
-  const { clock, server, open } = await world();
+test("invisible content and U+0000 are rejected before they show", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   for (const content of ["", " ", "\n\t ", "\u200b", "\u2060\ufeff", "\u3164", "\u00a0", "a\0b", "x".repeat(8_001)]) {
@@ -108,17 +108,17 @@ test("what no server would take is refused before it is shown: nothing to see, U
   for (const content of [".", "\u200bx", "❤️", "ﷺ", " x "]) assert.equal((await conversation.send(content)).content, content);
 });
 
-test("promises that a page does not wait for end no Node.js process, whatever becomes of them", async () => {
+test("ignored promises end no Node.js process", async () => {
   const code = `
-    import { PATIENT } from "${home}test/server.js";
-    import { world } from "${home}test/world.js";
-    const { clock, server, chat, open } = await world({ prepare: (server) => { for (let i = 0; i < 200; i++) server.write(PATIENT, "text"); } });
+    import { PATIENT } from "${home}test/support/fake-server.js";
+    import { setUp } from "${home}test/support/set-up.js";
+    const { clock, server, chat, open } = await setUp({ prepare: (server) => { for (let i = 0; i < 200; i++) server.write(PATIENT, "text"); } });
     const row = { conversation_id: "c9", location_id: "loc1", user_id: "doc123", contact_id: "pat9", unread_count: 0, last_message: { id: "m9" }, last_activity_at: "2026" };
-    server.answer = ({ path }) => (path === "/chat/conversations" ? { status: 200, body: { conversations: [row], next_cursor: "more" } } : null);
+    server.intercept = ({ path }) => (path === "/chat/conversations" ? { status: 200, body: { conversations: [row], next_cursor: "more" } } : null);
     const conversation = open();
     const inbox = chat.inbox();
     await clock.advance(1000);
-    server.answer = () => "lost";
+    server.intercept = () => "request-lost";
     conversation.loadOlder();
     inbox.loadMore();
     chat.presence(PATIENT);
@@ -129,8 +129,8 @@ test("promises that a page does not wait for end no Node.js process, whatever be
     await clock.advance(1000);
     conversation.loadOlder();
     await clock.advance(60000);
-    if (server.requests.filter(({ query }) => query.before !== undefined).length !== 2) throw new Error("history was not asked for");
-    if (!server.requests.some(({ query }) => query.cursor === "more")) throw new Error("the inbox was not asked for");
+    if (server.requests.filter(({ query }) => query.before !== undefined).length !== 2) throw new Error("no history request");
+    if (!server.requests.some(({ query }) => query.cursor === "more")) throw new Error("no inbox request");
     chat.close();
     await clock.settle();
     console.log("alive");
@@ -139,17 +139,17 @@ test("promises that a page does not wait for end no Node.js process, whatever be
   assert.equal(stdout.trim(), "alive");
 });
 
-test("a history page that cannot be had is told to who waits for it", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 0; i < 200; i++) server.write(PATIENT, "text"); } });
+test("loadOlder rejects when its page cannot be loaded", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => { for (let i = 0; i < 200; i++) server.write(PATIENT, "text"); } });
   const conversation = open();
   await clock.advance(1_000);
-  server.answer = () => problem(403, "no");
+  server.intercept = () => problem(403, "no");
   await assert.rejects(conversation.loadOlder(), { status: 403 });
-  server.answer = () => null;
+  server.intercept = () => null;
   assert.equal(await conversation.loadOlder(), true);
 });
 
-test("package.json can be imported from the package, as bundlers and other tools do", async () => {
+test("package.json can be imported from the package", async () => {
   const folder = await mkdtemp(join(tmpdir(), "sdk-"));
   try {
     await mkdir(join(folder, "node_modules"));

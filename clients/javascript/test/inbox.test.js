@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { PATIENT, problem } from "./server.js";
-import { world } from "./world.js";
+import { PATIENT, problem } from "./support/fake-server.js";
+import { setUp } from "./support/set-up.js";
 
 const page = (rows, next_cursor = null) => ({ status: 200, body: { conversations: rows, next_cursor } });
 const row = (id, minute, unread_count = 0) => ({
@@ -10,8 +10,8 @@ const row = (id, minute, unread_count = 0) => ({
   last_message: { id: `m-${id}`, sender_contact_id: id, content: "text" }, last_activity_at: `2026-11-22T12:${String(minute).padStart(2, "0")}:00Z`,
 });
 
-test("rows come by socket, with unread counts", async () => {
-  const { clock, server, chat } = await world({ prepare: (server) => server.write(PATIENT, "one") });
+test("rows arrive by frames, with unread counts", async () => {
+  const { clock, server, chat } = await setUp({ prepare: (server) => server.write(PATIENT, "one") });
   const inbox = chat.inbox();
   await clock.advance(1_000);
   assert.deepEqual([inbox.state, inbox.loaded, inbox.unread], ["live", true, 1]);
@@ -26,18 +26,18 @@ test("rows come by socket, with unread counts", async () => {
   assert.equal(inbox.unread, 0);
 });
 
-test("a frame that comes during a load is newer than its answer", async () => {
-  const { clock, server, chat } = await world({ prepare: (server) => server.write(PATIENT, "one") });
+test("a frame during a load is newer than the response", async () => {
+  const { clock, server, chat } = await setUp({ prepare: (server) => server.write(PATIENT, "one") });
   const inbox = chat.inbox();
   await clock.advance(1_000);
   let release;
-  server.answer = async ({ path }) => {
+  server.intercept = async ({ path }) => {
     if (path !== "/chat/conversations") return null;
     const old = structuredClone(server.row(chat.me));
     await new Promise((resolve) => { release = resolve; });
     return page([old]);
   };
-  server.ephemeral({ type: "recovered" });
+  server.broadcast({ type: "recovered" });
   await clock.settle();
   server.write(PATIENT, "newer");
   release();
@@ -45,11 +45,11 @@ test("a frame that comes during a load is newer than its answer", async () => {
   assert.deepEqual([inbox.unread, inbox.rows[0].last_message.content], [2, "newer"]);
 });
 
-test("pages are loaded on demand, newest activity first; after a break as many rows as were there are loaded again", async () => {
+test("rows load by page and reload in the same number", async () => {
   const all = Array.from({ length: 120 }, (_, index) => row(`c${index}`, 59 - Math.floor(index / 3)));
   all.sort((a, b) => (a.last_activity_at < b.last_activity_at || (a.last_activity_at === b.last_activity_at && a.conversation_id < b.conversation_id) ? 1 : -1));
-  const { clock, server, chat } = await world();
-  server.answer = ({ path, query }) => {
+  const { clock, server, chat } = await setUp();
+  server.intercept = ({ path, query }) => {
     if (path !== "/chat/conversations") return null;
     const from = Number(query.cursor ?? 0);
     const to = from + Number(query.limit);
@@ -69,7 +69,7 @@ test("pages are loaded on demand, newest activity first; after a break as many r
 });
 
 test("a server without inbox sockets is polled", async () => {
-  const { clock, server, chat } = await world({ prepare: (server) => server.write(PATIENT, "one") });
+  const { clock, server, chat } = await setUp({ prepare: (server) => server.write(PATIENT, "one") });
   server.handshake = ({ query }) => query.contact_id !== undefined;
   const inbox = chat.inbox();
   await clock.advance(1_000);
@@ -81,38 +81,38 @@ test("a server without inbox sockets is polled", async () => {
   await clock.advance(1_000);
   conversation.markRead();
   await clock.advance(500);
-  assert.equal(inbox.unread, 0, "soon after what was done here");
+  assert.equal(inbox.unread, 0, "soon after the local change");
 });
 
-test("presence is asked for once, then told", async () => {
-  const { clock, server, chat, open } = await world();
+test("presence is requested once, then updated by frames", async () => {
+  const { clock, server, chat, open } = await setUp();
   const conversation = open();
   assert.equal(conversation.presence, null);
   await clock.advance(1_000);
   assert.deepEqual(conversation.presence, { online: true, last_seen_at: null });
-  const heard = [];
-  chat.on("presence", (presence) => heard.push(presence));
-  server.ephemeral({ type: "presence", ...PATIENT, online: false, last_seen_at: "2026-11-22T12:00:00Z" });
+  const changes = [];
+  chat.on("presence", (presence) => changes.push(presence));
+  server.broadcast({ type: "presence", ...PATIENT, online: false, last_seen_at: "2026-11-22T12:00:00Z" });
   assert.deepEqual(conversation.presence, { online: false, last_seen_at: "2026-11-22T12:00:00Z" });
-  assert.deepEqual(heard, [{ ...PATIENT, online: false, last_seen_at: "2026-11-22T12:00:00Z" }]);
-  server.answer = ({ path }) => (path === "/chat/presence" ? problem(404, "nothing here") : null);
+  assert.deepEqual(changes, [{ ...PATIENT, online: false, last_seen_at: "2026-11-22T12:00:00Z" }]);
+  server.intercept = ({ path }) => (path === "/chat/presence" ? problem(404, "nothing here") : null);
   assert.equal(await chat.presence(PATIENT), null);
 });
 
-test("presence is asked for again when it may be known from now on, and when nothing was told for a while", async () => {
-  const { clock, server, open } = await world();
+test("presence is refetched after the first message and `recovered`", async () => {
+  const { clock, server, open } = await setUp();
   let participants = [];
-  server.answer = ({ path }) => (path === "/chat/presence" ? { status: 200, body: { participants } } : null);
+  server.intercept = ({ path }) => (path === "/chat/presence" ? { status: 200, body: { participants } } : null);
   const conversation = open();
   await clock.advance(1_000);
-  assert.equal(conversation.presence, null, "a stranger as yet");
+  assert.equal(conversation.presence, null, "no shared conversation yet");
   participants = [{ ...PATIENT, online: true, last_seen_at: null }];
   conversation.send("Hello");
   await clock.advance(1_000);
   assert.deepEqual(conversation.presence, { online: true, last_seen_at: null });
   participants = [{ ...PATIENT, online: false, last_seen_at: "2026-11-22T12:00:00Z" }];
-  server.ephemeral({ type: "degraded" });
-  server.ephemeral({ type: "recovered" });
+  server.broadcast({ type: "degraded" });
+  server.broadcast({ type: "recovered" });
   await clock.advance(1_000);
   assert.deepEqual(conversation.presence, { online: false, last_seen_at: "2026-11-22T12:00:00Z" });
 });

@@ -1,22 +1,22 @@
-// Answers that are not the chat server's, and refusals of its own that pass.
+// Responses of intermediaries, and refusals of the server that pass.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { DOCTOR, PAGES, PATIENT, problem, token } from "./server.js";
-import { statuses, texts, world } from "./world.js";
+import { DOCTOR, PAGES, PATIENT, problem, token } from "./support/fake-server.js";
+import { statuses, texts, setUp } from "./support/set-up.js";
 
 const STATUSES = [200, 204, 301, 400, 401, 403, 404, 405, 409, 410, 413, 418, 422, 451, 500, 502];
 
 for (const [index, page] of PAGES.entries()) {
-  test(`page ${index} of something in between, with any status, ends nothing: all is made up for when it is gone`, async () => {
+  test(`page ${index} of an intermediary ends nothing, with any status`, async () => {
     for (const status of STATUSES) {
       const asked = [];
-      const { clock, server, chat, open } = await world({
+      const { clock, server, chat, open } = await setUp({
         prepare: (server) => server.write(PATIENT, "was there"), chat: { token: (reason) => { asked.push(reason); return token(DOCTOR); } },
       });
       let isBlocked = true;
-      server.answer = () => (isBlocked ? page(status) : null);
+      server.intercept = () => (isBlocked ? page(status) : null);
       server.handshake = () => !isBlocked;
       const states = [];
       const warnings = [];
@@ -43,7 +43,7 @@ for (const [index, page] of PAGES.entries()) {
       assert.deepEqual(chat.retrying, []);
       assert.ok(!states.includes("refused"), states.join());
       assert.deepEqual(wrong, []);
-      assert.ok(server.messages[0].delivered_at, "and told to be delivered");
+      assert.ok(server.messages[0].delivered_at, "and marked as delivered");
       assert.ok(server.requests.length < 120, `${server.requests.length} requests`);
       if (status !== 401) assert.deepEqual(asked, ["first"]);
       chat.close();
@@ -51,11 +51,11 @@ for (const [index, page] of PAGES.entries()) {
   });
 }
 
-test("one page in between, of any request of a session, is not noticed for long", async () => {
+test("one intermediary page in place of any response is overcome", async () => {
   for (const path of ["/chat/history", "/chat/send", "/chat/read", "/chat/delivered", "/chat/conversations", "/chat/presence"]) {
-    const { clock, server, chat, open } = await world({ prepare: (server) => server.write(PATIENT, "one") });
+    const { clock, server, chat, open } = await setUp({ prepare: (server) => server.write(PATIENT, "one") });
     let times = 1;
-    server.answer = (request) => (request.path === path && times-- > 0 ? PAGES[0](404) : null);
+    server.intercept = (request) => (request.path === path && times-- > 0 ? PAGES[0](404) : null);
     const inbox = chat.inbox();
     const conversation = open();
     await clock.advance(3_000);
@@ -68,12 +68,12 @@ test("one page in between, of any request of a session, is not noticed for long"
   }
 });
 
-test("something in between that checks tokens itself gets a fresh one, too", async () => {
+test("an intermediary that checks tokens gets a fresh one", async () => {
   const asked = [];
-  const { clock, server, open } = await world({
+  const { clock, server, open } = await setUp({
     chat: { token: (reason) => { asked.push(reason); return token(DOCTOR, `t${asked.length}`); } },
   });
-  server.answer = (request) => (request.token === token(DOCTOR, "t1") ? PAGES[1](401) : null);
+  server.intercept = (request) => (request.token === token(DOCTOR, "t1") ? PAGES[1](401) : null);
   server.handshake = (socket) => socket.token !== token(DOCTOR, "t1");
   const conversation = open();
   await clock.advance(30_000);
@@ -81,9 +81,9 @@ test("something in between that checks tokens itself gets a fresh one, too", asy
   assert.deepEqual(asked, ["first", "refused"]);
 });
 
-test("a 401 of the server that passes: what waits goes on with the same token, and nobody has to do anything", async () => {
+test("work continues with the same token after a 401 that passes", async () => {
   for (const source of [token(DOCTOR), () => token(DOCTOR)]) {
-    const { clock, server, chat, open } = await world({ chat: { token: source } });
+    const { clock, server, chat, open } = await setUp({ chat: { token: source } });
     const conversation = open();
     const inbox = chat.inbox();
     await clock.advance(1_000);
@@ -102,15 +102,15 @@ test("a 401 of the server that passes: what waits goes on with the same token, a
     server.refusedTokens.add(token(DOCTOR));
     server.cutAll(4401);
     await clock.advance(5_000);
-    assert.ok(unauthorized > before, "told again when it is refused again");
+    assert.ok(unauthorized > before, "emitted again when it is refused again");
   }
 });
 
 for (const status of [400, 403, 404, 422]) {
-  test(`a ${status} of the server that passes: the conversation is refused, and is not when it is asked again`, async () => {
-    const { clock, server, open } = await world({ prepare: (server) => server.write(PATIENT, "was there") });
+  test(`a conversation refused with ${status} recovers by itself`, async () => {
+    const { clock, server, open } = await setUp({ prepare: (server) => server.write(PATIENT, "was there") });
     let isBlocked = true;
-    server.answer = ({ path }) => (isBlocked && path === "/chat/history" ? problem(status, "not now") : null);
+    server.intercept = ({ path }) => (isBlocked && path === "/chat/history" ? problem(status, "not now") : null);
     server.handshake = () => !isBlocked;
     const conversation = open();
     const errors = [];
@@ -123,9 +123,9 @@ for (const status of [400, 403, 404, 422]) {
   });
 }
 
-test("what the server refuses for good is asked for ever more rarely, however busy the rest of the chat is", async () => {
-  const { clock, server, chat, open } = await world();
-  server.answer = ({ path, query }) => (path === "/chat/history" && query.peer_user_id ? problem(403, "not yours") : null);
+test("a lasting refusal is retried less often in a busy chat", async () => {
+  const { clock, server, chat, open } = await setUp();
+  server.intercept = ({ path, query }) => (path === "/chat/history" && query.peer_user_id ? problem(403, "not yours") : null);
   server.handshake = ({ query }) => !query.peer_user_id;
   const busy = open();
   const refused = open({ user_id: "nurse7" });
@@ -139,19 +139,19 @@ test("what the server refuses for good is asked for ever more rarely, however bu
   assert.deepEqual(chat.retrying.map(({ work, peer }) => `${work} ${peer.user_id}`).sort(), ["connection nurse7", "history nurse7"]);
 });
 
-test("what was refused is asked for at once when something else that failed succeeds", async () => {
-  const { clock, server, open } = await world();
+test("a refusal is retried when other failed work succeeds", async () => {
+  const { clock, server, open } = await setUp();
   const busy = open();
   await clock.advance(1_000);
   let isBlocked = true;
-  server.answer = ({ path }) => (!isBlocked ? null : path === "/chat/send" ? "lost" : problem(403, "the proxy was set up wrongly"));
+  server.intercept = ({ path }) => (!isBlocked ? null : path === "/chat/send" ? "request-lost" : problem(403, "the proxy was set up wrongly"));
   server.handshake = () => !isBlocked;
   const sent = busy.send("waits");
   const refused = open({ user_id: "nurse7" });
   await clock.advance(300_000);
   assert.equal(refused.state, "refused");
   const asked = () => server.requests.filter(({ query }) => query.peer_user_id).length;
-  for (let before = asked(); asked() === before;) await clock.advance(100); // it has just been refused again, for two minutes
+  for (let before = asked(); asked() === before;) await clock.advance(100); // until it is refused again and waits for two minutes
   await clock.advance(3_000);
   isBlocked = false;
   let arrived = false;
@@ -161,9 +161,9 @@ test("what was refused is asked for at once when something else that failed succ
   assert.equal(refused.state, "live");
 });
 
-test("one who is sent away for good (4403) is asked about again after a quarter of an hour, and with another token at once", async () => {
+test("4403 is retried after 15 min, or at once with a new token", async () => {
   for (const hasToken of [false, true]) {
-    const { clock, server, chat, open } = await world();
+    const { clock, server, chat, open } = await setUp();
     const conversation = open();
     await clock.advance(1_000);
     server.cutAll(4403);
@@ -175,11 +175,11 @@ test("one who is sent away for good (4403) is asked about again after a quarter 
   }
 });
 
-test("a message that a firewall will not let through can be taken back, and those behind it go on", async () => {
-  const { clock, server, open } = await world();
+test("a message that a firewall blocks can be discarded", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
-  server.answer = ({ body }) => (body?.content === "DROP TABLE" ? PAGES[0](403) : null);
+  server.intercept = ({ body }) => (body?.content === "DROP TABLE" ? PAGES[0](403) : null);
   conversation.send("DROP TABLE");
   conversation.send("behind it");
   await clock.advance(60_000);
@@ -189,27 +189,27 @@ test("a message that a firewall will not let through can be taken back, and thos
   await clock.settle();
   assert.deepEqual([texts(conversation), statuses(conversation), conversation.retrying], [["behind it"], ["sent"], []]);
 
-  server.answer = ({ body }) => (body?.content === "who knows" ? "unheard" : null);
-  server.deafen();
+  server.intercept = ({ body }) => (body?.content === "who knows" ? "response-lost" : null);
+  server.pauseDelivery();
   conversation.send("who knows");
   await clock.advance(100);
   assert.equal(conversation.discard(conversation.messages[1]), false, "the server may have it");
 });
 
-for (const [name, first] of [["a timeout", "silent"], ["a lost answer", "unheard"], ["a page with status 502", 502], ["a page with status 408", 408],
+for (const [name, first] of [["a timeout", "no-response"], ["a lost answer", "response-lost"], ["a page with status 502", 502], ["a page with status 408", 408],
   ["a page with status 499", 499], ["a page with status 200", 200], ["a 503 of the server", 503]]) {
-  test(`a message that may have arrived (${name}) cannot be taken back, though a firewall stops every later try`, async () => {
-    const { clock, server, open } = await world();
+  test(`a message cannot be discarded after ${name}`, async () => {
+    const { clock, server, open } = await setUp();
     const conversation = open();
     await clock.advance(1_000);
-    server.handshake = () => false; // no socket tells of it
+    server.handshake = () => false; // no frame confirms it
     server.cutAll();
     let tries = 0;
-    server.answer = (request) => {
-      if (request.path === "/chat/history") return "lost";
+    server.intercept = (request) => {
+      if (request.path === "/chat/history") return "request-lost";
       if (request.path !== "/chat/send") return null;
       if (tries++ > 0) return PAGES[0](403);
-      if (first !== "unheard") server.write(DOCTOR, request.body.content, { client_message_id: request.body.client_message_id });
+      if (first !== "response-lost") server.write(DOCTOR, request.body.content, { client_message_id: request.body.client_message_id });
       return typeof first === "string" ? first : name.includes("page") ? PAGES[0](first) : problem(first, "who knows");
     };
     const sent = conversation.send("Hello");
@@ -218,19 +218,19 @@ for (const [name, first] of [["a timeout", "silent"], ["a lost answer", "unheard
     assert.deepEqual([server.messages.length, conversation.retrying.find(({ work }) => work === "send").error.status], [1, 403]);
     assert.equal(conversation.discard(conversation.messages[0]), false, "the other side has it");
     assert.deepEqual(statuses(conversation), ["sending"]);
-    server.answer = () => null;
+    server.intercept = () => null;
     server.handshake = () => true;
     await clock.advance(30_000);
     assert.deepEqual([(await sent).status, texts(conversation), server.messages.length], ["sent", ["Hello"], 1]);
   });
 }
 
-test("a message that was refused at every try, by whomever, can be taken back while it waits", async () => {
-  const { clock, server, open } = await world();
+test("a message refused at every attempt can be discarded", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const refusals = [problem(429, "later"), PAGES[0](403), PAGES[3](404), problem(429, "later")];
-  server.answer = ({ path }) => (path === "/chat/send" ? refusals.shift() ?? problem(429, "later") : null);
+  server.intercept = ({ path }) => (path === "/chat/send" ? refusals.shift() ?? problem(429, "later") : null);
   const sent = conversation.send("Hello");
   sent.catch(() => {});
   await clock.advance(60_000);
@@ -242,31 +242,31 @@ test("a message that was refused at every try, by whomever, can be taken back wh
   assert.deepEqual([server.requests.slice(length).filter(({ path }) => path === "/chat/send"), server.messages, conversation.retrying], [[], [], []]);
 });
 
-test("a message whose try is under way cannot be taken back, though all before were stopped", async () => {
-  const { clock, server, open } = await world();
+test("a message cannot be discarded during an attempt", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   let tries = 0;
-  server.answer = ({ path }) => (path !== "/chat/send" ? null : tries++ < 2 ? PAGES[0](403) : "silent");
+  server.intercept = ({ path }) => (path !== "/chat/send" ? null : tries++ < 2 ? PAGES[0](403) : "no-response");
   conversation.send("Hello");
   while (tries < 3) await clock.advance(100);
   assert.equal(conversation.discard(conversation.messages[0]), false);
   assert.deepEqual(statuses(conversation), ["sending"]);
 });
 
-test("HTTP is away while the socket works, and the reverse: each is said, and each comes back", async () => {
-  const { clock, server, chat, open } = await world();
+test("HTTP and sockets fail and recover independently", async () => {
+  const { clock, server, chat, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const warnings = [];
   chat.on("warning", ({ work }) => warnings.push(work));
-  server.answer = () => "lost";
+  server.intercept = () => "request-lost";
   const sent = conversation.send("waits");
-  server.write(PATIENT, "heard");
+  server.write(PATIENT, "received");
   await clock.advance(60_000);
-  assert.deepEqual([conversation.state, texts(conversation), warnings.includes("send"), warnings.includes("connection")], ["live", ["heard", "waits"], true, false]);
+  assert.deepEqual([conversation.state, texts(conversation), warnings.includes("send"), warnings.includes("connection")], ["live", ["received", "waits"], true, false]);
   assert.deepEqual(chat.retrying.map(({ work, peer }) => `${work} ${peer.contact_id}`).sort(), ["presence pat456", "send pat456"]);
-  server.answer = () => null;
+  server.intercept = () => null;
   await clock.advance(15_000);
   assert.equal((await sent).seq, 2);
   assert.deepEqual(chat.retrying, []);

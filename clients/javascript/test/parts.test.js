@@ -4,10 +4,10 @@ import { test } from "node:test";
 import { Backoff } from "../src/retry/backoff.js";
 import { parseRetryAfter } from "../src/http/response.js";
 import { readToken, uuidv7 } from "../src/index.js";
-import { problem } from "./server.js";
-import { world } from "./world.js";
+import { problem } from "./support/fake-server.js";
+import { setUp } from "./support/set-up.js";
 
-test("backoff: full jitter under a ceiling that doubles up to the cap", () => {
+test("backoff has full jitter and doubles up to its cap", () => {
   const highest = new Backoff(() => 0.999999, { base: 500, cap: 30_000 });
   assert.deepEqual(Array.from({ length: 9 }, () => Math.ceil(highest.next())), [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
   highest.reset();
@@ -17,7 +17,7 @@ test("backoff: full jitter under a ceiling that doubles up to the cap", () => {
   for (let tries = 0; tries < 2_000; tries++) assert.ok(highest.next() <= 30_000, "no overflow, however long");
 });
 
-test("Retry-After: seconds, a date, nonsense", () => {
+test("Retry-After accepts seconds and dates", () => {
   const now = Date.parse("2026-11-22T12:00:00Z");
   assert.equal(parseRetryAfter("2", now), 2_000);
   assert.equal(parseRetryAfter("Sun, 22 Nov 2026 12:00:30 GMT", now), 30_000);
@@ -26,7 +26,7 @@ test("Retry-After: seconds, a date, nonsense", () => {
   assert.deepEqual([parseRetryAfter(null, now), parseRetryAfter("", now), parseRetryAfter("soon", now)], [null, null, null]);
 });
 
-test("UUIDv7: well-formed, in the order of time, all different", () => {
+test("UUIDv7s are well-formed, ordered and unique", () => {
   const ids = Array.from({ length: 1_000 }, (_, index) => uuidv7(1_795_000_000_000 + index));
   for (const id of ids) assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   assert.deepEqual([...ids].sort(), ids);
@@ -34,7 +34,7 @@ test("UUIDv7: well-formed, in the order of time, all different", () => {
   assert.equal(new Set(Array.from({ length: 1_000 }, () => uuidv7(0))).size, 1_000);
 });
 
-test("tokens: EHR roles, SMART on FHIR, and what is none", () => {
+test("readToken reads EHR roles and SMART on FHIR claims", () => {
   const jwt = (claims) => `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.x`;
   assert.deepEqual(readToken(jwt({ sub: "doc123", role: "user", locations: ["loc1"], exp: 5 })), { me: { user_id: "doc123" }, role: "user", locations: ["loc1"], expiresAt: 5_000 });
   assert.deepEqual(readToken(jwt({ sub: "x", fhirUser: "https://fhir.test/Patient/pat456" })).me, { contact_id: "pat456" });
@@ -45,22 +45,22 @@ test("tokens: EHR roles, SMART on FHIR, and what is none", () => {
   for (const bad of ["", "nonsense", "a.b", "a.!!.c", "e30.bnVsbA.x"]) assert.throws(() => readToken(bad), { code: "token" });
 });
 
-test("problems of the server become errors", async () => {
-  const { clock, server, open } = await world();
+test("problem bodies of the server become errors", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
-  server.answer = ({ path }) => (path === "/chat/send" ? problem(409, "used before", { body: { request_id: "r7", code: "client_message_id_reused" } }) : null);
+  server.intercept = ({ path }) => (path === "/chat/send" ? problem(409, "used before", { body: { request_id: "r7", code: "client_message_id_reused" } }) : null);
   await assert.rejects(conversation.send("x"), {
     name: "ChatError", status: 409, message: "used before", requestId: "r7", code: "client_message_id_reused", retryable: false, isForeign: false,
   });
 });
 
-test("a server that does not answer is given up on, and asked again", async () => {
-  const { clock, server, open } = await world();
+test("a request without a response is aborted and retried", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   let times = 1;
-  server.answer = ({ path }) => (path === "/chat/send" && times-- > 0 ? "silent" : null);
+  server.intercept = ({ path }) => (path === "/chat/send" && times-- > 0 ? "no-response" : null);
   conversation.send("eventually");
   await clock.advance(14_000);
   assert.equal(conversation.messages[0].status, "sending");

@@ -1,14 +1,14 @@
-// The connection: which end of it leads to what.
+// The connection: what follows each close code and each failure.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { connect } from "../src/index.js";
-import { DOCTOR, PATIENT, problem, token } from "./server.js";
-import { statuses, texts, world } from "./world.js";
+import { DOCTOR, PATIENT, problem, token } from "./support/fake-server.js";
+import { statuses, texts, setUp } from "./support/set-up.js";
 
 async function connected(options) {
-  const all = await world(options);
+  const all = await setUp(options);
   const conversation = all.open();
   await all.clock.advance(1_000);
   assert.equal(conversation.state, "live");
@@ -22,7 +22,7 @@ test("the token travels as a subprotocol and a header, never in a URL", async ()
 });
 
 for (const [code, least, most] of [[1001, 0, 501], [1006, 0, 501], [4408, 0, 501], [1013, 5_000, 5_501], [4429, 30_000, 30_501]]) {
-  test(`close code ${code}: back within ${least} to ${most} ms`, async () => {
+  test(`close code ${code} reconnects within ${least} to ${most} ms`, async () => {
     const { clock, server, conversation } = await connected();
     await clock.advance(60_000);
     server.cutAll(code);
@@ -36,7 +36,7 @@ for (const [code, least, most] of [[1001, 0, 501], [1006, 0, 501], [4408, 0, 501
   });
 }
 
-test("4403: not again", async () => {
+test("close code 4403 is not retried soon", async () => {
   const { clock, server, conversation } = await connected();
   server.cutAll(4403);
   await clock.advance(600_000);
@@ -45,11 +45,11 @@ test("4403: not again", async () => {
   assert.equal(server.handshakes.length, 1);
 });
 
-test("an unreachable server is asked ever more rarely, and with jitter", async () => {
+test("an unreachable server is retried less often, with jitter", async () => {
   const randoms = [];
   const { clock, server } = await connected({ chat: { random: () => { const value = (randoms.length % 10) / 10; randoms.push(value); return value; } } });
   server.handshake = () => false;
-  server.answer = () => "lost";
+  server.intercept = () => "request-lost";
   server.cutAll();
   const before = server.handshakes.length;
   await clock.advance(10 * 60_000);
@@ -58,7 +58,7 @@ test("an unreachable server is asked ever more rarely, and with jitter", async (
   assert.ok(randoms.length > 15);
 });
 
-test("a gateway that closes at once is not hammered", async () => {
+test("a gateway that closes at once is retried slowly", async () => {
   const { clock, server } = await connected();
   const before = server.handshakes.length;
   const end = clock.now() + 120_000;
@@ -66,12 +66,12 @@ test("a gateway that closes at once is not hammered", async () => {
   assert.ok(server.handshakes.length - before < 25, String(server.handshakes.length - before));
 });
 
-test("expiring: a fresh token goes over the open socket", async () => {
+test("`expiring` sends a fresh token on the open socket", async () => {
   const asked = [];
   const { clock, server, conversation } = await connected({
     chat: { token: (reason) => { asked.push(reason); return token(DOCTOR, `t${asked.length}`); } },
   });
-  server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
+  server.broadcast({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
   await clock.settle();
   assert.deepEqual(asked, ["first", "expiring"]);
   assert.deepEqual(server.live[0].sent.filter(({ type }) => type === "auth"), [{ type: "auth", token: token(DOCTOR, "t2") }]);
@@ -82,19 +82,19 @@ test("expiring: a fresh token goes over the open socket", async () => {
   assert.equal(conversation.state, "live");
 });
 
-test("expiring, and no other token to be had: whoever uses the SDK is told", async () => {
+test("`expiring` is emitted when there is no other token", async () => {
   const { clock, server, chat } = await connected();
-  const told = [];
-  chat.on("expiring", ({ expires_at }) => told.push(expires_at));
-  server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
+  const expiries = [];
+  chat.on("expiring", ({ expires_at }) => expiries.push(expires_at));
+  server.broadcast({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
   await clock.settle();
-  assert.deepEqual(told, ["2026-11-22T13:00:00Z"]);
+  assert.deepEqual(expiries, ["2026-11-22T13:00:00Z"]);
   chat.setToken(token(DOCTOR, "2"));
   assert.equal(server.live[0].sent.at(-1).type, "ping");
   assert.deepEqual(server.live[0].sent.filter(({ type }) => type === "auth").map(({ token }) => token), [token(DOCTOR, "2")]);
 });
 
-test("4401 and 401: one fresh token for all that ask at once", async () => {
+test("4401 and 401 share one request for a token", async () => {
   const asked = [];
   const { clock, server, chat, conversation } = await connected({
     chat: { token: async (reason) => { asked.push(reason); return token(DOCTOR, `t${asked.length}`); } },
@@ -110,7 +110,7 @@ test("4401 and 401: one fresh token for all that ask at once", async () => {
   assert.deepEqual(asked, ["first", "refused"]);
 });
 
-test("without another token it says so, keeps what is to be sent, and goes on once it is given one", async () => {
+test("messages wait for another token and are sent with it", async () => {
   const { clock, server, chat, conversation } = await connected();
   let unauthorized = 0;
   chat.on("unauthorized", ({ status }) => { assert.equal(status, 401); unauthorized++; });
@@ -128,7 +128,7 @@ test("without another token it says so, keeps what is to be sent, and goes on on
   assert.deepEqual(statuses(conversation), ["sent"]);
 });
 
-test("a token callback that fails is asked again", async () => {
+test("a token callback that fails is called again", async () => {
   let calls = 0;
   const { clock, server, conversation } = await connected({
     chat: { token: () => { calls++; if (calls === 2 || calls === 3) throw new Error("the EHR is away"); return token(DOCTOR, `t${calls}`); } },
@@ -140,26 +140,26 @@ test("a token callback that fails is asked again", async () => {
   assert.equal(calls, 4);
 });
 
-test("a refused handshake: HTTP tells why", async () => {
-  const forbidden = await world();
+test("HTTP gives the reason for a refused handshake", async () => {
+  const forbidden = await setUp();
   forbidden.server.handshake = () => false;
-  forbidden.server.answer = () => problem(403, "the token is not for this location");
+  forbidden.server.intercept = () => problem(403, "the token is not for this location");
   const conversation = forbidden.open();
   await forbidden.clock.advance(1_000);
   assert.equal(conversation.state, "refused");
   assert.equal(conversation.error.message, "the token is not for this location");
 
-  const away = await world();
+  const away = await setUp();
   away.server.handshake = () => false;
-  away.server.answer = () => ({ status: 503, body: { detail: "away" }, headers: { "Retry-After": "40" } });
+  away.server.intercept = () => ({ status: 503, body: { detail: "away" }, headers: { "Retry-After": "40" } });
   const patient = away.open();
   await away.clock.advance(39_000);
   assert.equal(away.server.handshakes.length, 1, "Retry-After");
   assert.equal(patient.state, "connecting");
 });
 
-test("a platform that tells of a refused handshake by `error` alone", async () => {
-  const { clock, server, open } = await world();
+test("a refused handshake that only emits `error` is retried", async () => {
+  const { clock, server, open } = await setUp();
   let refuse = true;
   const close = server.WebSocket.prototype.cut;
   server.WebSocket.prototype.cut = function (code) { if (refuse) this.onerror?.({}); else close.call(this, code); };
@@ -172,7 +172,7 @@ test("a platform that tells of a refused handshake by `error` alone", async () =
   assert.equal(conversation.state, "live");
 });
 
-test("while no socket can be had, the history is polled", async () => {
+test("the history is polled while no socket opens", async () => {
   const { clock, server, conversation } = await connected();
   server.handshake = () => false;
   server.cutAll();
@@ -181,26 +181,26 @@ test("while no socket can be had, the history is polled", async () => {
   assert.deepEqual(texts(conversation), ["by another way"]);
 });
 
-test("a line that went dead without a word is noticed", async () => {
+test("a dead connection is detected", async () => {
   const { clock, server, conversation } = await connected();
   const [socket] = server.live;
   socket.readyState = 1;
-  socket.give = () => {}; // swallows everything from now on
+  socket.give = () => {}; // drops all frames from now on
   await clock.advance(36_000);
   assert.equal(server.handshakes.length, 2);
   assert.equal(conversation.state, "live");
   assert.equal(socket.readyState, 3);
 });
 
-test("a quiet but living line is left alone", async () => {
+test("a quiet connection stays open", async () => {
   const { clock, server } = await connected();
   await clock.advance(10 * 60_000);
   assert.equal(server.handshakes.length, 1);
   assert.ok(server.live[0].sent.every(({ type }) => type === "ping"));
 });
 
-test("a server that accepts and says nothing is given up on", async () => {
-  const { clock, server, open } = await world();
+test("a server that sends no first frame is abandoned", async () => {
+  const { clock, server, open } = await setUp();
   server.WebSocket.prototype.give = () => {};
   const conversation = open();
   await clock.advance(60_000);
@@ -208,7 +208,7 @@ test("a server that accepts and says nothing is given up on", async () => {
   assert.equal(conversation.state, "connecting");
 });
 
-test("what connect needs, it says", async () => {
+test("connect names what it lacks", async () => {
   await assert.rejects(connect({ token: "nonsense", url: "http://chat.test", WebSocket: class {} }), { code: "token" });
   await assert.rejects(connect({ token: token(DOCTOR) }), /url/);
   const nameless = token({ user_id: undefined, contact_id: undefined });

@@ -3,14 +3,14 @@ import { test } from "node:test";
 
 import { ChatError } from "../src/errors.js";
 import { Timeline } from "../src/conversation/timeline.js";
-import { seeded } from "./clock.js";
+import { seeded } from "./support/fake-clock.js";
 
 const me = { user_id: "doc123" };
 const theirs = (seq, more = {}) => ({ id: `m${seq}`, seq, sender_contact_id: "pat456", content: `text ${seq}`, sent_at: "2026-11-22T12:00:00Z", ...more });
 const mine = (seq, more = {}) => ({ ...theirs(seq, more), sender_contact_id: undefined, sender_user_id: "doc123" });
 const seqs = (timeline) => timeline.messages.map(({ seq }) => seq);
 
-test("whatever the order in which messages come, and how often, they stand by seq, each once", () => {
+test("messages stand by seq, once each, in any order of arrival", () => {
   for (let seed = 1; seed <= 200; seed++) {
     const random = seeded(seed);
     const timeline = new Timeline(me);
@@ -29,7 +29,7 @@ test("whatever the order in which messages come, and how often, they stand by se
   }
 });
 
-test("a confirmed message takes the place of the one that was on its way, under the same key", () => {
+test("a confirmed message replaces its pending one under one key", () => {
   const timeline = new Timeline(me);
   timeline.addPending("uuid-1", "first", "2026-11-22T12:00:00Z");
   timeline.addPending("uuid-2", "second", "2026-11-22T12:00:01Z");
@@ -41,14 +41,14 @@ test("a confirmed message takes the place of the one that was on its way, under 
   assert.equal(timeline.messages.length, 2);
 });
 
-test("another participant's client_message_id confirms nothing of mine", () => {
+test("another participant's client_message_id confirms nothing", () => {
   const timeline = new Timeline(me);
   timeline.addPending("uuid-1", "mine", "2026-11-22T12:00:00Z");
   assert.equal(timeline.merge(theirs(1, { client_message_id: "uuid-1" })).confirms, false);
   assert.deepEqual(timeline.messages.map(({ status }) => status), ["sent", "sending"]);
 });
 
-test("ticks never go back, and the first time stands", () => {
+test("ticks never go back and the first time stands", () => {
   const timeline = new Timeline(me);
   timeline.merge(mine(1));
   timeline.applyReceipt(["m1"], { read_at: "2026-11-22T12:00:05Z" });
@@ -61,7 +61,7 @@ test("ticks never go back, and the first time stands", () => {
   assert.ok(message.delivered_at, "read implies delivered");
 });
 
-test("a receipt that comes before its message is not lost, and those of strangers do not pile up", () => {
+test("early receipts are kept, up to a bound", () => {
   const timeline = new Timeline(me);
   timeline.applyReceipt(["m1"], { delivered_at: "2026-11-22T12:00:03Z" });
   timeline.applyReceipt(["m1"], { read_at: "2026-11-22T12:00:05Z" });
@@ -70,14 +70,14 @@ test("a receipt that comes before its message is not lost, and those of stranger
   timeline.applyReceipt(["oldest"], { read_at: "2026-11-22T12:00:05Z" });
   timeline.applyReceipt(Array.from({ length: 1_000 }, (_, index) => `x${index}`), { read_at: "2026-11-22T12:00:05Z" });
   timeline.merge(mine(2, { id: "oldest" }));
-  assert.equal(timeline.messages[1].status, "sent", "the oldest was forgotten");
+  assert.equal(timeline.messages[1].status, "sent", "the oldest was dropped");
 });
 
-test("what is missing is known until it is there, the beginning included", () => {
+test("the first missing seq is known until it arrives", () => {
   const timeline = new Timeline(me);
   assert.equal(timeline.firstStaleSeq(0), 1);
   for (const seq of [4, 5, 8]) timeline.merge(theirs(seq));
-  assert.equal(timeline.firstMissingSeq, 6, "nobody has said yet where it begins");
+  assert.equal(timeline.firstMissingSeq, 6, "the beginning is not known yet");
   timeline.startAt(3);
   assert.deepEqual([timeline.firstMissingSeq, timeline.firstStaleSeq(0)], [3, 3]);
   timeline.merge(theirs(3));
@@ -88,7 +88,7 @@ test("what is missing is known until it is there, the beginning included", () =>
   assert.equal(timeline.firstMissingSeq, null);
 });
 
-test("a stretch that begins further on, or had to forget, misses nothing of what was before, and takes nothing of it alone", () => {
+test("a timeline that starts later misses nothing from before", () => {
   const timeline = new Timeline(me);
   timeline.startAt(1);
   for (const seq of [1, 2, 9, 10]) timeline.merge(theirs(seq));
@@ -104,7 +104,7 @@ test("a stretch that begins further on, or had to forget, misses nothing of what
   assert.deepEqual([seqs(timeline), timeline.lastSeq, timeline.firstMissingSeq, timeline.firstStaleSeq(500)], [[], 0, null, 20]);
 });
 
-test("what to load again reaches back to the oldest receipt that may have changed, but not for ever", () => {
+test("a refetch reaches back to the oldest unread, up to a bound", () => {
   const timeline = new Timeline(me);
   for (let seq = 1; seq <= 100; seq++) timeline.merge(mine(seq, { read_at: seq < 40 || seq > 60 ? "2026-11-22T12:00:05Z" : null }));
   assert.equal(timeline.firstStaleSeq(500), 40);
@@ -112,7 +112,7 @@ test("what to load again reaches back to the oldest receipt that may have change
   assert.equal(timeline.firstStaleSeq(20), 101);
 });
 
-test("the array is the same until something changes, and messages are frozen", () => {
+test("the array is stable until a change, and messages are frozen", () => {
   const timeline = new Timeline(me);
   timeline.merge(mine(1));
   const before = timeline.messages;
@@ -124,7 +124,7 @@ test("the array is the same until something changes, and messages are frozen", (
   assert.throws(() => { timeline.messages[0].content = "other"; }, TypeError);
 });
 
-test("a failed message keeps its place, and goes behind the others when it is tried again", () => {
+test("a failed message keeps its place until it is retried", () => {
   const timeline = new Timeline(me);
   timeline.addPending("a", "one", "2026-11-22T12:00:00Z");
   timeline.addPending("b", "two", "2026-11-22T12:00:00Z");

@@ -4,18 +4,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { connect } from "../src/index.js";
-import { FakeClock } from "./clock.js";
-import { DOCTOR, PATIENT, token } from "./server.js";
-import { statuses, world } from "./world.js";
+import { FakeClock } from "./support/fake-clock.js";
+import { DOCTOR, PATIENT, token } from "./support/fake-server.js";
+import { statuses, setUp } from "./support/set-up.js";
 
-/** Fresh ones, each another. */
+/** A source that gives another token at each call. */
 function source(life) {
   const asked = [];
   const give = (reason) => { asked.push(reason); return token(DOCTOR, `t${asked.length}`, life && { iat: 1_000, exp: 1_000 + life }); };
   return { asked, give };
 }
 
-/** A gateway that says of every token that it ends, as soon as it has seen it. */
+/** A gateway that announces the end of every token at once. */
 function alwaysExpiring(server) {
   const { give } = server.WebSocket.prototype;
   server.WebSocket.prototype.give = function (frame) {
@@ -24,9 +24,9 @@ function alwaysExpiring(server) {
   };
 }
 
-test("fresh tokens that are all refused: callback and server are asked ever more rarely, and all is well when they are taken", async () => {
+test("tokens that are all refused are requested less and less often", async () => {
   const { asked, give } = source();
-  const { clock, server, chat, open } = await world({ chat: { token: give } });
+  const { clock, server, chat, open } = await setUp({ chat: { token: give } });
   const conversation = open();
   const inbox = chat.inbox();
   await clock.advance(1_000);
@@ -46,8 +46,8 @@ test("fresh tokens that are all refused: callback and server are asked ever more
   assert.deepEqual([conversation.state, inbox.state, (await sent).status], ["live", "live", "sent"]);
 });
 
-test("a page that answers `unauthorized` with one refused token after the other does not make a loop", async () => {
-  const { clock, server, chat, open } = await world();
+test("a page that gives only refused tokens causes no loop", async () => {
+  const { clock, server, chat, open } = await setUp();
   open();
   await clock.advance(1_000);
   let given = 0;
@@ -60,8 +60,8 @@ test("a page that answers `unauthorized` with one refused token after the other 
   assert.ok(server.requests.length - length < 100, `${server.requests.length - length} requests`);
 });
 
-test("the same token given again after a refusal that has passed: what waits is tried at once", async () => {
-  const { clock, server, chat, open } = await world();
+test("setToken with the same token releases waiting work", async () => {
+  const { clock, server, chat, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   server.refusedTokens.add(token(DOCTOR));
@@ -75,9 +75,9 @@ test("the same token given again after a refusal that has passed: what waits is 
   assert.deepEqual([conversation.state, (await sent).status], ["live", "sent"]);
 });
 
-test("a gateway that takes no token while the API takes all does not make a loop", async () => {
+test("a gateway that refuses all tokens causes no loop", async () => {
   const { asked, give } = source();
-  const { clock, server, open } = await world({ chat: { token: give } });
+  const { clock, server, open } = await setUp({ chat: { token: give } });
   open();
   await clock.advance(1_000);
   const end = clock.now() + 120_000;
@@ -87,8 +87,8 @@ test("a gateway that takes no token while the API takes all does not make a loop
   assert.ok(asked.length < 40, `${asked.length} calls`);
 });
 
-test("a gateway that always goes away does not make a loop", async () => {
-  const { clock, server, open } = await world();
+test("a gateway that always closes causes no loop", async () => {
+  const { clock, server, open } = await setUp();
   open();
   await clock.advance(1_000);
   const end = clock.now() + 120_000;
@@ -98,9 +98,9 @@ test("a gateway that always goes away does not make a loop", async () => {
 });
 
 for (const [life, least, most] of [[4, 300, 620], [60, 20, 42], [300, 6, 15], [3_600, 6, 15], [undefined, 30, 62]]) {
-  test(`tokens of ${life ?? "unknown"} seconds at a gateway that says at once that they end: renewed at a measured pace`, async () => {
+  test(`tokens of ${life ?? "unknown"} seconds are renewed at a measured pace`, async () => {
     const { asked, give } = source(life);
-    const { clock, server, chat, open } = await world({ chat: { token: give }, prepare: alwaysExpiring });
+    const { clock, server, chat, open } = await setUp({ chat: { token: give }, prepare: alwaysExpiring });
     open();
     open({ user_id: "nurse7" });
     chat.inbox();
@@ -112,10 +112,10 @@ for (const [life, least, most] of [[4, 300, 620], [60, 20, 42], [300, 6, 15], [3
 }
 
 for (const lead of [0.02, 0.25, 0.5, 0.9]) {
-  test(`\`expiring\` at ${lead} of a token's life before its end: each token is renewed once, and the socket stays`, async () => {
+  test(`\`expiring\` at ${lead} of the lifetime renews each token once`, async () => {
     const life = 40;
     const { asked, give } = source(life);
-    const { clock, server, open } = await world({
+    const { clock, server, open } = await setUp({
       chat: { token: give },
       prepare: (server) => {
         const { give } = server.WebSocket.prototype;
@@ -136,16 +136,16 @@ for (const lead of [0.02, 0.25, 0.5, 0.9]) {
   });
 }
 
-test("a renewal that fails is tried again before the token ends, and says so meanwhile", async () => {
+test("a failed renewal is retried before the token ends", async () => {
   let calls = 0;
-  const { clock, server, chat, open } = await world({
+  const { clock, server, chat, open } = await setUp({
     chat: { token: () => { calls++; if (calls > 1 && calls < 4) throw new Error("the EHR is away"); return token(DOCTOR, `t${calls}`); } },
   });
   const conversation = open();
   await clock.advance(1_000);
   const warnings = [];
   chat.on("warning", ({ work, code, message }) => warnings.push([work, code, message]));
-  server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
+  server.broadcast({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
   await clock.settle();
   assert.deepEqual(conversation.retrying.map(({ work }) => work), ["token"]);
   await clock.advance(20_000);
@@ -153,9 +153,9 @@ test("a renewal that fails is tried again before the token ends, and says so mea
   assert.deepEqual(warnings, Array(2).fill(["token", "token", "the EHR is away"]));
 });
 
-test("a token callback that never answers holds nothing up: another token from anywhere releases all who wait", async () => {
+test("setToken releases work that a silent token callback blocks", async () => {
   let calls = 0;
-  const { clock, server, chat, open } = await world({ chat: { token: () => (++calls === 1 ? token(DOCTOR) : new Promise(() => {})) } });
+  const { clock, server, chat, open } = await setUp({ chat: { token: () => (++calls === 1 ? token(DOCTOR) : new Promise(() => {})) } });
   const conversation = open();
   const inbox = chat.inbox();
   await clock.advance(1_000);
@@ -169,10 +169,10 @@ test("a token callback that never answers holds nothing up: another token from a
   assert.deepEqual([conversation.state, inbox.state, (await sent).status], ["live", "live", "sent"]);
 });
 
-test("a token callback that does not answer in half a minute is asked again, and its answer is taken when it comes at last", async () => {
+test("a silent token callback is called again, a late token is used", async () => {
   for (const isLate of [false, true]) {
     const give = [];
-    const { clock, server, chat, open } = await world({ chat: { token: () => (give.push(null) === 1 ? token(DOCTOR) : new Promise((resolve) => { give[give.length - 1] = resolve; })) } });
+    const { clock, server, chat, open } = await setUp({ chat: { token: () => (give.push(null) === 1 ? token(DOCTOR) : new Promise((resolve) => { give[give.length - 1] = resolve; })) } });
     const conversation = open();
     await clock.advance(1_000);
     const warnings = [];
@@ -190,7 +190,7 @@ test("a token callback that does not answer in half a minute is asked again, and
   }
 });
 
-test("connecting does not wait for ever for a first token", async () => {
+test("connect rejects without a first token", async () => {
   const clock = new FakeClock();
   const connecting = connect({ url: "http://chat.test", token: () => new Promise(() => {}), WebSocket: class {}, clock });
   let error = null;
@@ -207,12 +207,12 @@ for (const [name, bad] of [
   ["a comma", `${token(DOCTOR)},x`], ["a scheme", `Bearer ${token(DOCTOR)}`], ["letters of another alphabet", `${token(DOCTOR)}é`],
   ["a NUL", `${token(DOCTOR)}\0`], ["nothing in it", ""], ["no text", undefined], ["a number", 5], ["an object", { token: token(DOCTOR) }],
 ]) {
-  test(`a token with ${name} is refused where it comes in, without being repeated`, async () => {
+  test(`a token with ${name} is rejected and not repeated`, async () => {
     const isClear = (error) => error.name === "ChatError" && error.code === "token" && error.message.length > 20 && !error.message.includes(token(DOCTOR).slice(4));
     await assert.rejects(connect({ url: "http://chat.test", token: bad, WebSocket: class {} }), isClear);
     await assert.rejects(connect({ url: "http://chat.test", token: () => bad, WebSocket: class {} }), isClear);
     let fresh = bad;
-    const { clock, server, chat, open } = await world({ chat: { token: (reason) => (reason === "first" ? token(DOCTOR) : fresh) } });
+    const { clock, server, chat, open } = await setUp({ chat: { token: (reason) => (reason === "first" ? token(DOCTOR) : fresh) } });
     assert.throws(() => chat.setToken(bad), isClear);
     const conversation = open();
     await clock.advance(1_000);
@@ -228,19 +228,19 @@ for (const [name, bad] of [
   });
 }
 
-test("another participant's token is not taken, wherever it comes from", async () => {
-  const { clock, server, chat, open } = await world({ chat: { token: (reason) => token(reason === "first" ? DOCTOR : PATIENT) } });
+test("another participant's token is rejected", async () => {
+  const { clock, server, chat, open } = await setUp({ chat: { token: (reason) => token(reason === "first" ? DOCTOR : PATIENT) } });
   assert.throws(() => chat.setToken(token(PATIENT)), { code: "token", message: /another participant/ });
   open();
   await clock.advance(1_000);
-  server.ephemeral({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
+  server.broadcast({ type: "expiring", expires_at: "2026-11-22T13:00:00Z" });
   await clock.advance(10_000);
   assert.ok([...server.handshakes, ...server.requests].every((one) => one.token === token(DOCTOR)));
   assert.equal(chat.retrying[0].work, "token");
 });
 
-/** A gateway that does not look at the first tokens that are shown on an open socket: `auths` has the time of each. */
-function deafToTokens(times) {
+/** A gateway that drops the first tokens on an open socket. `auths` has the time of each. */
+function dropTokens(times) {
   const auths = [];
   let left = times;
   const prepare = (server) => {
@@ -249,16 +249,16 @@ function deafToTokens(times) {
       const frame = JSON.parse(data);
       if (frame.type !== "auth") return send.call(this, data);
       auths.push({ at: server.clock.now(), token: frame.token });
-      if (left-- > 0) this.give({ type: "error", code: "rate_limited", detail: "too many tokens: this one was not looked at" });
+      if (left-- > 0) this.give({ type: "error", code: "rate_limited", detail: "too many tokens: this one was dropped" });
       else send.call(this, data);
     };
   };
   return { auths, prepare };
 }
 
-test("a token that the gateway did not look at is offered again on the same socket, after pauses that grow", async () => {
-  const { auths, prepare } = deafToTokens(5);
-  const { clock, server, chat, open } = await world({ prepare });
+test("a rate-limited token is sent again after growing delays", async () => {
+  const { auths, prepare } = dropTokens(5);
+  const { clock, server, chat, open } = await setUp({ prepare });
   const conversation = open();
   await clock.advance(1_000);
   chat.setToken(token(DOCTOR, "t2"));
@@ -271,9 +271,9 @@ test("a token that the gateway did not look at is offered again on the same sock
   assert.deepEqual([server.handshakes.length, auths.length, conversation.retrying], [1, 6, []]);
 });
 
-test("a gateway that looks at no token is offered it ever more rarely, and a newer one takes its place", async () => {
-  const { auths, prepare } = deafToTokens(Infinity);
-  const { clock, server, chat, open } = await world({ prepare });
+test("a newer token replaces one that is never accepted", async () => {
+  const { auths, prepare } = dropTokens(Infinity);
+  const { clock, server, chat, open } = await setUp({ prepare });
   open();
   await clock.advance(1_000);
   chat.setToken(token(DOCTOR, "t2"));
@@ -290,24 +290,24 @@ test("a gateway that looks at no token is offered it ever more rarely, and a new
   assert.deepEqual([auths.length, server.live.length], [closed, 0]);
 });
 
-test("other frames that are not heard all the time do not put off the token", async () => {
-  const { auths, prepare } = deafToTokens(1);
-  const { clock, server, chat, open } = await world({ prepare });
+test("other rate-limited frames do not delay the token", async () => {
+  const { auths, prepare } = dropTokens(1);
+  const { clock, server, chat, open } = await setUp({ prepare });
   open();
   await clock.advance(1_000);
   chat.setToken(token(DOCTOR, "t2"));
   for (let i = 0; i < 15; i++) {
-    server.ephemeral({ type: "error", code: "rate_limited", detail: "too many frames: this one was not heard" });
+    server.broadcast({ type: "error", code: "rate_limited", detail: "too many frames: this one was dropped" });
     await clock.advance(100);
   }
   assert.deepEqual([auths.length, server.live[0].token], [2, token(DOCTOR, "t2")]);
 });
 
-test("another frame that was not heard does not make a token that was be offered twice", async () => {
-  const { clock, server, chat, open } = await world();
+test("an accepted token is not sent twice", async () => {
+  const { clock, server, chat, open } = await setUp();
   const { send } = server.WebSocket.prototype;
   server.WebSocket.prototype.send = function (data) {
-    if (JSON.parse(data).type === "auth") this.give({ type: "error", code: "rate_limited", detail: "too many frames: this one was not heard" });
+    if (JSON.parse(data).type === "auth") this.give({ type: "error", code: "rate_limited", detail: "too many frames: this one was dropped" });
     send.call(this, data);
   };
   const conversation = open();
@@ -321,8 +321,8 @@ test("another frame that was not heard does not make a token that was be offered
   assert.equal(server.handshakes[1].token, token(DOCTOR, "t2"));
 });
 
-test("a token that came during a handshake is offered when the socket is open", async () => {
-  const { clock, server, chat, open } = await world();
+test("a token given during a handshake is sent on the open socket", async () => {
+  const { clock, server, chat, open } = await setUp();
   let answer;
   server.handshake = (socket) => { const connect = socket.readyState; answer = () => connect; return true; };
   open();

@@ -1,4 +1,4 @@
-// A browser for the tests of the pages: what a page may not do is noticed, and the console is used as people use it.
+// A browser for the tests of the pages. It records what a page must not do, and uses the console as a person does.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -26,7 +26,7 @@ export async function launch() {
 }
 export const shut = () => browser?.close();
 
-/** A window, with everything about it that should not be. */
+/** Opens a page. `wrong` collects errors, requests to other hosts, and tokens in URLs. */
 export async function open(path, { context = null, base = BASE, ...options } = {}) {
   const window = context ?? await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: "en-GB", ...options });
   const page = await window.newPage();
@@ -43,22 +43,22 @@ export async function open(path, { context = null, base = BASE, ...options } = {
   await page.addInitScript(() => {
     document.addEventListener("securitypolicyviolation", (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
   });
-  const answer = await page.goto(base + path);
-  assert.equal(answer.status(), 200);
+  const response = await page.goto(base + path);
+  assert.equal(response.status(), 200);
   return { page, wrong, window };
 }
 
-/** Errors that a browser logs of a network that failed, which the test made fail. */
+/** Without the errors that a browser logs because the test broke the network. */
 export const apartFromTheNetwork = (wrong) => wrong.filter((text) => !/WebSocket connection to|Failed to load resource|ERR_/.test(text));
 
-/** Signs somebody in with a pasted token. */
+/** Signs a participant in with a pasted token. */
 export async function signIn(page, pane, who, options) {
   await page.getByTestId(`${pane}-token`).fill(token(who, options));
   await page.getByTestId(`${pane}-signin`).click();
   await page.getByTestId(`${pane}-signout`).waitFor();
 }
 
-/** Opens a conversation that need not exist yet. */
+/** Opens a conversation, which may be new. */
 export async function converse(page, pane, peer) {
   await page.getByTestId(`${pane}-new-button`).click();
   await page.locator(`#${pane}-new-kind`).selectOption(peer.user_id ? "user_id" : "contact_id");
@@ -84,7 +84,7 @@ export async function message(page, pane, text, wanted) {
 
 export const seqs = (page, pane) => page.getByTestId(`${pane}-messages`).locator("[data-seq]").evaluateAll((all) => all.map((one) => Number(one.dataset.seq)));
 
-/** Notes whatever the list of messages ever shows that it should not: doubled, out of order, a tick that goes back. */
+/** Records each moment in which the list shows a message twice, out of order, or with a tick that goes back. */
 export async function watch(page, pane) {
   await page.getByTestId(`${pane}-messages`).evaluate((list) => {
     const rank = { failed: -1, sending: 0, sent: 1, delivered: 2, read: 3 };
@@ -108,7 +108,7 @@ export async function watch(page, pane) {
   return () => page.evaluate(() => window.seen);
 }
 
-/** What axe finds. It is brought in past the page's policy, which it has no part in. */
+/** What axe finds. The test loads axe past the page's content security policy. */
 export async function violations(page) {
   return page.evaluate(async (source) => {
     if (!globalThis.axe) new Function(`${source}; globalThis.axe = axe;`)();

@@ -1,5 +1,5 @@
-// The console at `/` and Swagger UI at `/docs`, in a real browser. In every test: no other host is asked for anything,
-// nothing breaks the content security policy, no script fails, no token is in a URL.
+// The console at `/` and Swagger UI at `/docs`, in a real browser. In every test the page requests nothing from other hosts, keeps the
+// content security policy, throws no error, and puts no token in a URL.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -15,7 +15,7 @@ after(shut);
 
 const upTo = (length) => Array.from({ length }, (_, index) => index + 1);
 
-/** Messages that are there before anybody looks. */
+/** Stores messages before a page opens. */
 async function write(from, to, texts) {
   const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token(from)}` };
   const side = (name, who) => ({ [`${name}_${who.user_id ? "user" : "contact"}_id`]: who.user_id ?? who.contact_id });
@@ -25,14 +25,14 @@ async function write(from, to, texts) {
   }
 }
 
-/** A failure as the service tells of it. */
+/** A problem body as the service writes it. */
 const problem = (status, detail) => ({
   status, contentType: "application/problem+json", body: JSON.stringify({ type: "about:blank", title: `Status ${status}`, status, detail, request_id: "r1" }),
 });
 
 const firstExample = async (path) => /```html\n([\s\S]*?)```/.exec(await readFile(new URL(path, import.meta.url), "utf8"))[1];
 
-test("side by side: doctor and patient chat, ticks advance to read, and a reload keeps everything", async () => {
+test("doctor and patient chat side by side, across a reload", async () => {
   const { page, wrong } = await open("/#both");
   await signIn(page, "doctor", DOCTOR);
   await signIn(page, "patient", PATIENT);
@@ -40,7 +40,7 @@ test("side by side: doctor and patient chat, ticks advance to read, and a reload
   await state(page, "patient", "live");
 
   await send(page, "doctor", "How are you today?");
-  const sent = await message(page, "doctor", "How are you today?", "read"); // The patient's pane is in sight.
+  const sent = await message(page, "doctor", "How are you today?", "read"); // The patient's pane is visible.
   const seen = await message(page, "patient", "How are you today?", "read");
   assert.equal(await seen.getAttribute("data-id"), await sent.getAttribute("data-id"));
   await send(page, "patient", "Much better, thank you");
@@ -49,7 +49,7 @@ test("side by side: doctor and patient chat, ticks advance to read, and a reload
   const order = await seqs(page, "doctor");
   assert.deepEqual(order, order.map((_, index) => order[0] + index), "in order, without gaps");
 
-  await page.reload(); // still signed in: this tab remembers
+  await page.reload(); // the tab keeps the session
   await message(page, "doctor", "How are you today?", "read");
   await message(page, "patient", "Much better, thank you", "read");
   await page.getByTestId("doctor-signout").click();
@@ -59,7 +59,7 @@ test("side by side: doctor and patient chat, ticks advance to read, and a reload
   assert.deepEqual(wrong, []);
 });
 
-test("two windows: doctor and patient chat, reload, are cut off and come back; every tick and count is right", async (t) => {
+test("two windows chat across a reload and a cut connection", async (t) => {
   const { doctor, patient } = pair();
   const cable = await line(t);
   const one = await open("/", {});
@@ -97,7 +97,7 @@ test("two windows: doctor and patient chat, reload, are cut off and come back; e
   assert.deepEqual([...one.wrong, ...apartFromTheNetwork(two.wrong)], []);
 });
 
-test("kill -9 of the gateways while both write: nothing is lost, doubled or out of order on the screen", async () => {
+test("kill -9 of the gateways loses and doubles no message on screen", async () => {
   const { doctor, patient } = pair();
   const { page, wrong } = await open("/#both");
   await signIn(page, "doctor", doctor);
@@ -132,7 +132,7 @@ test("kill -9 of the gateways while both write: nothing is lost, doubled or out 
   assert.deepEqual(apartFromTheNetwork(wrong), []);
 });
 
-test("two tabs of one person show the same", async () => {
+test("two tabs of one person show the same messages", async () => {
   const { doctor, patient } = pair();
   const one = await open("/");
   const two = await open("/", { context: one.window });
@@ -150,14 +150,14 @@ test("two tabs of one person show the same", async () => {
   assert.deepEqual([...one.wrong, ...two.wrong], []);
 });
 
-test("ticks tell sent, delivered and read apart", async () => {
+test("ticks distinguish sent, delivered and read", async () => {
   const { doctor, patient } = pair();
   const one = await open("/");
   await signIn(one.page, "me", doctor);
   await converse(one.page, "me", patient);
-  await send(one.page, "me", "Nobody is there yet");
-  await message(one.page, "me", "Nobody is there yet", "sent");
-  // A bare client of the other side, which proves the delivery by itself and reads nothing.
+  await send(one.page, "me", "No client is there yet");
+  await message(one.page, "me", "No client is there yet", "sent");
+  // A bare client of the other side. Its pongs confirm the delivery, and it reads nothing.
   const { page, wrong } = await open("/docs");
   const url = `${BASE.replace("http", "ws")}/ws?${new URLSearchParams({ location_id: "loc1", ...doctor, ...patient })}`;
   const socket = await page.evaluateHandle(([url, token]) => new Promise((resolve, reject) => {
@@ -166,19 +166,19 @@ test("ticks tell sent, delivered and read apart", async () => {
     socket.onclose = (event) => reject(new Error(`closed: ${event.code}`));
   }), [url, token(patient)]);
   assert.equal(await socket.evaluate((socket) => socket.protocol), "chat.v1");
-  await send(one.page, "me", "Now somebody is");
-  await message(one.page, "me", "Now somebody is", "delivered");
+  await send(one.page, "me", "Now one is");
+  await message(one.page, "me", "Now one is", "delivered");
   const two = await open("/");
   await signIn(two.page, "me", patient);
   await two.page.getByTestId("me-row").click();
-  await message(one.page, "me", "Now somebody is", "read");
-  await message(one.page, "me", "Nobody is there yet", "read");
+  await message(one.page, "me", "Now one is", "read");
+  await message(one.page, "me", "No client is there yet", "read");
   await two.page.getByTestId("me-input").pressSequentially("I am");
   await one.page.getByTestId("me-typing").filter({ hasText: "is typing" }).waitFor();
   assert.deepEqual([...one.wrong, ...two.wrong, ...wrong], []);
 });
 
-test("who is online is shown while it is, and then when it was seen last", async () => {
+test("presence shows online, then last seen", async () => {
   const { doctor, patient } = pair();
   await write(patient, doctor, ["Good morning"]);
   const one = await open("/");
@@ -200,7 +200,7 @@ test("who is online is shown while it is, and then when it was seen last", async
   assert.deepEqual([...one.wrong, ...two.wrong], []);
 });
 
-test("the inbox: unread badges, search, older messages on scrolling up without a jump, days, and the way back", async () => {
+test("the inbox counts, searches, and loads older messages", async () => {
   const { doctor, patient } = pair();
   const other = pair();
   await write(patient, doctor, upTo(130).map((n) => `entry ${n}.`));
@@ -248,7 +248,7 @@ test("the inbox: unread badges, search, older messages on scrolling up without a
   assert.deepEqual(wrong, []);
 });
 
-test("what somebody writes stays text, and keeps its lines", async () => {
+test("content stays text and keeps its lines", async () => {
   const { doctor, patient } = pair();
   const { page, wrong } = await open("/#both");
   await signIn(page, "doctor", doctor);
@@ -268,7 +268,7 @@ test("what somebody writes stays text, and keeps its lines", async () => {
   assert.deepEqual(wrong, []);
 });
 
-test("a message that the server refuses says so, and can be tried again or discarded", async () => {
+test("a rejected message shows why and can be retried or discarded", async () => {
   const { doctor, patient } = pair();
   const { page, wrong } = await open("/");
   await signIn(page, "me", doctor);
@@ -287,7 +287,7 @@ test("a message that the server refuses says so, and can be tried again or disca
   assert.deepEqual(apartFromTheNetwork(wrong), []);
 });
 
-test("pages of something in between fail no message and end no conversation; the screen says what is missing until it is there", async () => {
+test("intermediary pages fail no message and end no conversation", async () => {
   const { doctor, patient } = pair();
   await write(patient, doctor, ["Good morning"]);
   const { page, wrong } = await open("/");
@@ -307,7 +307,7 @@ test("pages of something in between fail no message and end no conversation; the
   assert.deepEqual(apartFromTheNetwork(wrong), []);
 });
 
-test("a 401 of the service that passes: nobody has to sign in again", async () => {
+test("a 401 that passes needs no new sign-in", async () => {
   const { doctor, patient } = pair();
   const { page, wrong } = await open("/");
   await signIn(page, "me", doctor);
@@ -322,7 +322,7 @@ test("a 401 of the service that passes: nobody has to sign in again", async () =
   assert.deepEqual(apartFromTheNetwork(wrong), []);
 });
 
-test("a refused token is told; one that ends is asked for again, and what was written meanwhile is sent", async () => {
+test("a revoked token is replaced and waiting messages are sent", async () => {
   const { doctor, patient } = pair();
   const { page, wrong } = await open("/#both");
   await page.getByTestId("doctor-token").fill("nonsense");
@@ -348,7 +348,7 @@ test("a refused token is told; one that ends is asked for again, and what was wr
   assert.deepEqual(apartFromTheNetwork(wrong), []);
 });
 
-test("in development people of the demonstration sign in with one click; in production there are none", async () => {
+test("demo people sign in with one click, in development only", async () => {
   const { page, wrong } = await open("/#both");
   await page.getByTestId("doctor-demo-doc123").click();
   await page.getByTestId("patient-demo-pat456").click();
@@ -368,9 +368,9 @@ test("in development people of the demonstration sign in with one click; in prod
   assert.equal(await bare.page.getByText("Amara Okafor").count(), 0, "names are the demonstration's");
 });
 
-test("with the keyboard alone", async () => {
+test("the keyboard alone reaches everything", async () => {
   const { doctor, patient } = pair();
-  await write(patient, doctor, ["Is anybody there?"]);
+  await write(patient, doctor, ["Are you there?"]);
   const { page, wrong } = await open("/");
   const tabTo = async (testid) => {
     for (let presses = 0; presses < 30; presses++) {
@@ -385,7 +385,7 @@ test("with the keyboard alone", async () => {
   await page.getByTestId("me-row").waitFor();
   await tabTo("me-row");
   await page.keyboard.press("Enter");
-  await message(page, "me", "Is anybody there?", "read");
+  await message(page, "me", "Are you there?", "read");
   assert.equal(await page.evaluate(() => document.activeElement.id), "me-input", "ready to write");
   await page.keyboard.type("I am");
   await page.keyboard.press("Enter");
@@ -397,7 +397,7 @@ test("with the keyboard alone", async () => {
 
 for (const colorScheme of ["light", "dark"]) {
   for (const [name, viewport] of [["wide", { width: 1280, height: 800 }], ["a phone", { width: 360, height: 740 }]]) {
-    test(`axe finds nothing wrong: ${colorScheme}, ${name}; and nothing is cut off`, async () => {
+    test(`axe finds no violation: ${colorScheme}, ${name}`, async () => {
       const { doctor, patient } = pair();
       await write(patient, doctor, ["Good morning", "How are my results?"]);
       const { page, wrong } = await open("/", { colorScheme, viewport });
@@ -444,7 +444,7 @@ test("the ten lines of the README make a page that chats", async () => {
   const lines = await firstExample("../../../clients/javascript/README.md");
   assert.equal(await firstExample("../../../README.md"), lines, "both READMEs have them");
   assert.equal(lines.trim().split("\n").length, 10);
-  const { page, wrong, window } = await open("/healthz", { bypassCSP: true }); // a page of somebody else's, on this origin
+  const { page, wrong, window } = await open("/healthz", { bypassCSP: true }); // another page on this origin
   await window.route(`${BASE}/my-chat-token`, (route) => route.fulfill({ contentType: "text/plain", body: token(DOCTOR) }));
   await page.setContent(lines);
   await page.locator("input").fill("Hello from ten lines");

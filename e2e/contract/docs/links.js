@@ -1,5 +1,5 @@
-// Every relative link of every document leads to a file of this repository, and to a heading of it when it names one. Every file that a
-// document names exists, and so does every test that docs/security.md names.
+// Checks that each relative link of each document leads to a file of this repository, and to a heading if it names one. Each file that
+// a document names must exist, and so must each test that docs/security.md names.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
@@ -8,7 +8,7 @@ import { dirname, join, normalize } from "node:path";
 const git = (...args) => execFileSync("git", args, { encoding: "utf8", maxBuffer: 1 << 26 }).split("\n").filter((line) => line);
 const documents = git("ls-files", "--cached", "--others", "--exclude-standard", "*.md").filter((path) => existsSync(path));
 
-/** The anchors of a document, as GitHub makes them of headings. */
+/** The anchors of a document, as GitHub generates them from headings. */
 function anchors(path) {
   const prose = readFileSync(path, "utf8").replace(/^```[\s\S]*?^```/gm, "");
   const seen = new Map();

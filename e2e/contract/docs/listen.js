@@ -1,4 +1,4 @@
-// In place of wscat, with its arguments `-c URL -H "Name: value"`: connects, waits for the first frame, and ends. It fails unless that
+// Replaces wscat, with its arguments `-c URL -H "Name: value"`. It connects, waits for the first frame, and ends. It fails unless that
 // frame is `ready`.
 
 import { connect } from "node:net";
@@ -14,12 +14,12 @@ const socket = connect(Number(url.port), url.hostname, () => {
     "Sec-WebSocket-Version: 13", `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}`, ...headers];
   socket.write(`${head.join("\r\n")}\r\n\r\n`);
 });
-let heard = "";
+let received = "";
 socket.on("data", (data) => {
-  heard += data.toString("latin1");
-  if (heard.includes('{"type":"ready"')) process.exit(0);
-  if (!heard.startsWith("HTTP/1.1 101".slice(0, heard.length))) {
-    console.error(heard);
+  received += data.toString("latin1");
+  if (received.includes('{"type":"ready"')) process.exit(0);
+  if (!received.startsWith("HTTP/1.1 101".slice(0, received.length))) {
+    console.error(received);
     process.exit(1);
   }
 });

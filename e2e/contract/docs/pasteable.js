@@ -1,5 +1,5 @@
 // Pastes the shell blocks of documents into one bash per document. A line fails the document when its command fails or an HTTP
-// response is an error. The system under test is that of `with_stack`; its address and its tokens take the place of `make run`'s.
+// response is an error. The system under test is that of `with_stack`. Its address and its tokens replace those of `make run`.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -7,8 +7,8 @@ import { readFileSync } from "node:fs";
 const { BASE_URL, WS_URL, STACK_ENV, DOCS_TARGET, DOCS_TOOLS } = process.env;
 const secret = /^JWT_SECRET=(.*)$/m.exec(readFileSync(STACK_ENV, "utf8"))[1];
 
-// What differs between this shell and a reader's: where the system is, who signs tokens, and that a WebSocket client, which would
-// stay open, ends with its first frame.
+// The differences between this shell and a reader's: the address of the system, the signer of tokens, and a WebSocket client that ends
+// with its first frame.
 const PRELUDE = `
 set -eEuo pipefail
 trap 'echo "failed: $BASH_COMMAND" >&2' ERR

@@ -93,15 +93,15 @@ def test_presence_is_typed_and_asked_for_of_several_people_at_once(
     doctor: AuthenticatedClient, patient: AuthenticatedClient
 ) -> None:
     send(doctor)
-    seen = get_presence.sync(client=doctor, location_id="loc1", user_id=["doc123"], contact_id=["pat456", "nobody"])
+    seen = get_presence.sync(client=doctor, location_id="loc1", user_id=["doc123"], contact_id=["pat456", "unknown"])
     assert isinstance(seen, Participants)
     names = [(one.user_id, one.contact_id) for one in seen.participants]
     assert names == [("doc123", UNSET), (UNSET, "pat456")]
     assert [(one.online, one.last_seen_at) for one in seen.participants] == [(False, None), (False, None)]
     seen = get_presence.sync(client=patient, location_id="loc1", user_id=["doc123"])
     assert isinstance(seen, Participants) and [one.user_id for one in seen.participants] == ["doc123"]
-    nobody = get_presence.sync(client=doctor, location_id="loc1")
-    assert isinstance(nobody, Problem) and nobody.status == 422
+    problem = get_presence.sync(client=doctor, location_id="loc1")
+    assert isinstance(problem, Problem) and problem.status == 422
 
 
 def test_failures_are_typed_problems(doctor: AuthenticatedClient) -> None:

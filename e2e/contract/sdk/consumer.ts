@@ -20,7 +20,7 @@ export async function consume(): Promise<void> {
   off();
   // @ts-expect-error there is no such event
   conversation.on("nonsense", () => {});
-  // @ts-expect-error messages are not to be changed
+  // @ts-expect-error messages are read-only
   conversation.messages.push(sent);
   // @ts-expect-error a number is no message
   await conversation.send(1);

@@ -1,4 +1,4 @@
-// The SDK in Node.js against the real system, through what can go wrong with it.
+// The SDK in Node.js against the real system and its faults.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,7 +7,7 @@ import { BASE, client, intermediary, kill, line, live, pair, redis, token, until
 
 const RANK = { failed: -1, sending: 0, sent: 1, delivered: 2, read: 3 };
 
-/** Watches what the screen shows: at no moment doubled, out of order, or with a tick that goes back. */
+/** Records each change that shows a message twice, out of order, or with a tick that goes back. */
 function watched(conversation) {
   const wrong = [];
   const best = new Map();
@@ -29,33 +29,33 @@ const texts = (conversation) => conversation.messages.map(({ content }) => conte
 const seqs = (conversation) => conversation.messages.map(({ seq }) => seq);
 const count = (length) => Array.from({ length }, (_, index) => index + 1);
 
-test("send, deliver, read, type: both sides see it", async (t) => {
+test("both sides see sends, receipts and typing", async (t) => {
   const { doctor, patient } = pair();
   const [mine, theirs] = [(await client(t, doctor)).conversation(patient), (await client(t, patient)).conversation(doctor)];
   await Promise.all([live(mine), live(theirs)]);
   const sent = await mine.send("Hello patient!");
   assert.equal(sent.seq, 1);
   await until(mine, "delivered", () => mine.messages[0].status === "delivered");
-  theirs.typing(); // which nobody hears of before the first message
+  theirs.typing(); // the gateway passes it on after the first message only
   await until(mine, "typing", () => mine.peerTyping);
   assert.deepEqual(texts(theirs), ["Hello patient!"]);
   await theirs.markRead();
   await until(mine, "read", () => mine.messages[0].status === "read");
 });
 
-test("who is online is asked for and then told, from the first message on", async (t) => {
+test("presence is visible from the first message on", async (t) => {
   const { doctor, patient } = pair();
   const chat = await client(t, doctor);
   const mine = chat.conversation(patient);
   await live(mine);
-  assert.equal(await chat.presence(patient), null, "a stranger as yet");
+  assert.equal(await chat.presence(patient), null, "no shared conversation yet");
   await mine.send("Hello patient!");
-  await until(mine, "acquainted", () => mine.presence);
+  await until(mine, "presence visible", () => mine.presence);
   assert.deepEqual(mine.presence, { online: false, last_seen_at: null });
-  const told = [];
+  const changes = [];
   chat.on("presence", ({ online, ...who }) => {
     assert.equal(who.contact_id, patient.contact_id);
-    if (told.at(-1) !== online) told.push(online);
+    if (changes.at(-1) !== online) changes.push(online);
   });
   const theirs = (await client(t, patient)).inbox();
   await until(mine, "online", () => mine.presence.online);
@@ -64,11 +64,11 @@ test("who is online is asked for and then told, from the first message on", asyn
   await until(mine, "gone", () => !mine.presence.online);
   assert.ok(Math.abs(Date.parse(mine.presence.last_seen_at) - Date.now()) < 60_000, mine.presence.last_seen_at);
   assert.deepEqual(await chat.presence(patient), mine.presence);
-  assert.deepEqual(told.slice(-2), [true, false]);
-  assert.equal(await chat.presence({ contact_id: `${patient.contact_id}-nobody` }), null);
+  assert.deepEqual(changes.slice(-2), [true, false]);
+  assert.equal(await chat.presence({ contact_id: `${patient.contact_id}-unknown` }), null);
 });
 
-test("messages written while nobody listened are delivered when the conversation is opened", async (t) => {
+test("stored messages are delivered when the conversation opens", async (t) => {
   const { doctor, patient } = pair();
   const mine = (await client(t, doctor)).conversation(patient);
   await live(mine);
@@ -78,7 +78,7 @@ test("messages written while nobody listened are delivered when the conversation
   await until(mine, "delivered", () => mine.messages.every(({ status }) => status === "delivered"));
 });
 
-test("history is paged upwards to the first message", async (t) => {
+test("loadOlder reaches the first message", async (t) => {
   const { doctor, patient } = pair();
   const writer = (await client(t, doctor)).conversation(patient);
   await Promise.all(count(120).map((n) => writer.send(`text ${n}`)));
@@ -90,12 +90,12 @@ test("history is paged upwards to the first message", async (t) => {
   assert.deepEqual(texts(reader), count(120).map((n) => `text ${n}`));
 });
 
-test("kill -9 of the gateways, one after the other, while both sides write: nothing lost, doubled or out of order", async (t) => {
+test("kill -9 of the gateways loses, doubles and reorders nothing", async (t) => {
   const { doctor, patient } = pair();
   const [mine, theirs] = [(await client(t, doctor)).conversation(patient), (await client(t, patient)).conversation(doctor)];
   const wrong = [watched(mine), watched(theirs)];
-  const heard = [];
-  theirs.on("message", ({ content }) => heard.push(content));
+  const announced = [];
+  theirs.on("message", ({ content }) => announced.push(content));
   await Promise.all([live(mine), live(theirs)]);
   let writing = true;
   const write = async (conversation, name) => {
@@ -109,7 +109,7 @@ test("kill -9 of the gateways, one after the other, while both sides write: noth
   const all = Promise.all([write(mine, "doctor"), write(theirs, "patient")]);
   const cut = [mine, theirs].map((conversation) => until(conversation, "cut off", () => conversation.state === "reconnecting"));
   await kill("GATEWAY_PIDS", 0);
-  await kill("GATEWAY_PIDS", 1); // whichever they were on
+  await kill("GATEWAY_PIDS", 1); // one of them had the sockets
   await Promise.all(cut);
   writing = false;
   const [byDoctor, byPatient] = await all;
@@ -121,13 +121,13 @@ test("kill -9 of the gateways, one after the other, while both sides write: noth
     assert.deepEqual(texts(conversation).filter((text) => text.startsWith("doctor")), byDoctor);
     assert.deepEqual(texts(conversation).filter((text) => text.startsWith("patient")), byPatient);
   }
-  assert.deepEqual(heard, byDoctor, "each announced once, in order");
+  assert.deepEqual(announced, byDoctor, "each announced once, in order");
   await theirs.markRead();
   await until(mine, "read", () => mine.messages.every(({ mine, status }) => !mine || status === "read"));
   assert.deepEqual(wrong, [[], []]);
 });
 
-test("kill -9 of the API services while somebody writes: each message once, in the order it was written", async (t) => {
+test("kill -9 of an API service keeps each message, once, in order", async (t) => {
   const { doctor, patient } = pair();
   const mine = (await client(t, doctor)).conversation(patient);
   const wrong = watched(mine);
@@ -140,7 +140,7 @@ test("kill -9 of the API services while somebody writes: each message once, in t
   assert.deepEqual(wrong, []);
 });
 
-test("offline, messages wait in their order, and go out when the line is mended", async (t) => {
+test("messages wait offline in order and go out afterwards", async (t) => {
   const { doctor, patient } = pair();
   const cable = await line(t);
   const chat = await client(t, doctor, { url: cable.url });
@@ -167,14 +167,14 @@ test("offline, messages wait in their order, and go out when the line is mended"
   assert.deepEqual(wrong, []);
 });
 
-test("Redis forgets everything while somebody is away: what was missed is loaded", async (t) => {
+test("missed messages are loaded after Redis lost everything", async (t) => {
   const { doctor, patient } = pair();
   const cable = await line(t);
   const mine = (await client(t, doctor)).conversation(patient);
   const theirs = (await client(t, patient, { url: cable.url })).conversation(doctor);
   const wrong = watched(theirs);
-  const heard = [];
-  theirs.on("message", ({ content }) => heard.push(content));
+  const announced = [];
+  theirs.on("message", ({ content }) => announced.push(content));
   await Promise.all([live(mine), live(theirs)]);
   await mine.send("before");
   await until(theirs, "first", () => theirs.messages.length === 1);
@@ -187,11 +187,11 @@ test("Redis forgets everything while somebody is away: what was missed is loaded
   await live(theirs);
   await until(theirs, "all", () => theirs.messages.length === 31);
   assert.deepEqual(texts(theirs), ["before", ...missed]);
-  assert.deepEqual(heard, ["before", ...missed]);
+  assert.deepEqual(announced, ["before", ...missed]);
   assert.deepEqual(wrong, []);
 });
 
-test("Redis dies: sockets say so, messages still arrive, and live ones come again", async (t) => {
+test("messages arrive while Redis restarts, then live again", async (t) => {
   const { doctor, patient } = pair();
   const [mine, theirs] = [(await client(t, doctor)).conversation(patient), (await client(t, patient)).conversation(doctor)];
   await Promise.all([live(mine), live(theirs)]);
@@ -199,14 +199,14 @@ test("Redis dies: sockets say so, messages still arrive, and live ones come agai
   await kill("REDIS_PID");
   await degraded;
   await mine.send("without relay");
-  await until(theirs, "by whatever way", () => theirs.messages.length === 1);
+  await until(theirs, "by polling or by the relay", () => theirs.messages.length === 1);
   await Promise.all([live(mine), live(theirs)]);
   await mine.send("with relay");
   await until(theirs, "live", () => theirs.messages.length === 2);
   assert.deepEqual(seqs(theirs), [1, 2]);
 });
 
-test("a token that ends is replaced on the open socket", async (t) => {
+test("an expiring token is replaced on the open socket", async (t) => {
   const { doctor, patient } = pair();
   const asked = [];
   let renewed;
@@ -228,7 +228,7 @@ test("a token that ends is replaced on the open socket", async (t) => {
   assert.deepEqual(states, [], "the socket stayed");
 });
 
-test("tokens of a few seconds are renewed at a measured pace, and the socket stays", async (t) => {
+test("short tokens are renewed at a measured pace", async (t) => {
   const { doctor, patient } = pair();
   const ttl = 8;
   const asked = [];
@@ -255,9 +255,9 @@ for (const [name, page] of [
   ["an error page", { status: 404, type: "text/html", text: "<h1>Not found</h1>" }],
   ["a refusal in JSON", { status: 403, type: "application/json", text: '{"error":"forbidden"}' }],
   ["a login page", { status: 200, type: "text/html", text: "<form>Room number?</form>" }],
-  ["somebody else's problem body", { status: 401, type: "application/problem+json", text: '{"type":"about:blank","title":"Unauthorized","status":401}' }],
+  ["a foreign problem body", { status: 401, type: "application/problem+json", text: '{"type":"about:blank","title":"Unauthorized","status":401}' }],
 ]) {
-  test(`${name} of something in between passes, and nothing was refused or failed`, async (t) => {
+  test(`${name} of an intermediary refuses and fails nothing`, async (t) => {
     const { doctor, patient } = pair();
     await (await client(t, patient)).conversation(doctor).send("was there");
     const between = await intermediary(t);
@@ -265,7 +265,7 @@ for (const [name, page] of [
     between.page = page;
     const warnings = new Set();
     let all;
-    const told = new Promise((resolve) => { all = resolve; });
+    const warned = new Promise((resolve) => { all = resolve; });
     chat.on("warning", ({ work, isForeign }) => {
       if (between.page) assert.ok(isForeign);
       warnings.add(work);
@@ -276,7 +276,7 @@ for (const [name, page] of [
     const mine = chat.conversation(patient);
     mine.on("state", (state) => states.push(state));
     const sent = mine.send("meanwhile");
-    await told;
+    await warned;
     between.page = null;
     assert.equal((await sent).seq, 2);
     await Promise.all([live(mine), live(inbox)]);
@@ -286,7 +286,7 @@ for (const [name, page] of [
   });
 }
 
-test("HTTP without sockets, then sockets without HTTP: messages come and go as far as they can, and all is well in the end", async (t) => {
+test("messages flow without sockets, then without HTTP", async (t) => {
   const { doctor, patient } = pair();
   const between = await intermediary(t);
   const chat = await client(t, doctor, { url: between.url });
@@ -313,7 +313,7 @@ test("HTTP without sockets, then sockets without HTTP: messages come and go as f
   assert.deepEqual(wrong, []);
 });
 
-test("a line of 20 KB/s brings a page of long messages", async (t) => {
+test("a line of 20 KB/s loads a page of long messages", async (t) => {
   const { doctor, patient } = pair();
   const theirs = (await client(t, patient)).conversation(doctor);
   await Promise.all(count(45).map((n) => theirs.send(`${n} ${"x".repeat(7_990)}`)));
@@ -328,7 +328,7 @@ test("a line of 20 KB/s brings a page of long messages", async (t) => {
   assert.deepEqual(states, ["live"]);
 });
 
-test("a token that is taken back is replaced, and nothing is lost meanwhile", async (t) => {
+test("a revoked token is replaced and nothing is lost", async (t) => {
   const { doctor, patient } = pair();
   const asked = [];
   const chat = await client(t, doctor, { token: (reason) => { asked.push(reason); return token(doctor, { jti: `${doctor.user_id}-${asked.length}` }); } });
@@ -347,7 +347,7 @@ test("a token that is taken back is replaced, and nothing is lost meanwhile", as
   assert.deepEqual(asked, ["first", "refused"]);
 });
 
-test("two windows of one person show the same", async (t) => {
+test("two windows of one person show the same messages", async (t) => {
   const { doctor, patient } = pair();
   const windows = [(await client(t, doctor)).conversation(patient), (await client(t, doctor)).conversation(patient)];
   const theirs = (await client(t, patient)).conversation(doctor);
@@ -366,7 +366,7 @@ test("two windows of one person show the same", async (t) => {
   for (const window of windows) await until(window, "read", () => window.messages.every(({ status }) => status === "read"));
 });
 
-test("the inbox counts what is unread, and goes down when it is read", async (t) => {
+test("the inbox counts unread messages until they are read", async (t) => {
   const { doctor, patient } = pair();
   const inbox = (await client(t, doctor)).inbox();
   await until(inbox, "loaded", () => inbox.loaded);
@@ -383,7 +383,7 @@ test("the inbox counts what is unread, and goes down when it is read", async (t)
   await until(inbox, "none", () => inbox.unread === 0);
 });
 
-test("a stranger is refused, and told why", async (t) => {
+test("a participant without rights is refused with a reason", async (t) => {
   const { doctor, patient } = pair();
   const chat = await client(t, doctor, { location_id: "elsewhere" });
   const mine = chat.conversation(patient);

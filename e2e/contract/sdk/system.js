@@ -1,4 +1,4 @@
-// The real system, as a test of the SDK meets it: tokens for anybody, faults, and a line that can be cut.
+// The real system for tests of the SDK: tokens, faults, and a connection that can be cut.
 
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
@@ -37,14 +37,14 @@ export function pair() {
   return { doctor: { user_id: `doc-${name}` }, patient: { contact_id: `pat-${name}` } };
 }
 
-/** Somebody's client, which is closed after the test. */
+/** A client that is closed after the test. */
 export async function client(t, who, options = {}) {
   const chat = await connect({ url: BASE, token: token(who), ...options });
   t.after(() => chat.close());
   return chat;
 }
 
-/** Waits for what `check` says, asking whenever something happens. */
+/** Waits until `check` returns a value. It checks after each event. */
 export function until(emitter, what, check) {
   return new Promise((resolve, reject) => {
     const stop = [];
@@ -63,13 +63,13 @@ export const live = (emitter) => until(emitter, "live", () => emitter.state === 
 export async function kill(name, index = 0) {
   const pid = (all) => all[name].split(",")[index];
   const dead = pid(await env());
-  const watcher = watch(dirname(process.env.STACK_ENV)); // before anything can happen
+  const watcher = watch(dirname(process.env.STACK_ENV)); // before the kill
   const signal = AbortSignal.timeout(LIMIT_MS);
   try {
     process.kill(Number(dead), "SIGKILL");
     for (;;) {
       const changed = once(watcher, "change", { signal });
-      changed.catch(() => {}); // it is not waited for in the end
+      changed.catch(() => {}); // the last one has no other handler
       if (pid(await env()) !== dead) return;
       await changed;
     }
@@ -90,7 +90,7 @@ export async function redis(command) {
   if (answer.includes("-")) throw new Error(answer);
 }
 
-/** A line to the system that can be cut and mended. */
+/** A connection to the system that can be cut and restored. */
 export async function line(t) {
   const { hostname, port } = new URL(BASE);
   const ends = new Set();
@@ -113,8 +113,8 @@ export async function line(t) {
 }
 
 /**
- * Something in between, as a proxy or a firewall is: it can answer in the server's place (`page`), keep HTTP or sockets away, and
- * let answers through at a number of bytes per second only (`speed`).
+ * An intermediary, as a proxy or a firewall is. It can respond in the server's place (`page`), block HTTP or sockets, and limit
+ * responses to a number of bytes per second (`speed`).
  */
 export async function intermediary(t) {
   const { hostname, port } = new URL(BASE);
@@ -157,7 +157,7 @@ export async function intermediary(t) {
   return between;
 }
 
-/** Lets so many bytes through in a second. @param {number} speed */
+/** Limits a stream. @param {number} speed In bytes per second. */
 function slow(speed) {
   const piece = Math.max(Math.floor(speed / 10), 1);
   return new Transform({

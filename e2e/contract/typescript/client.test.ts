@@ -1,5 +1,5 @@
-// A client typed by what openapi-typescript makes of openapi.yaml sends, reads and marks. tsc checks this file first:
-// the annotations below, and the `@ts-expect-error` lines, are tests, too.
+// A client with the types that openapi-typescript generates from openapi.yaml sends, reads and marks. tsc checks this file first. The
+// annotations and the `@ts-expect-error` lines are tests as well.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -32,7 +32,7 @@ async function send(content: string): Promise<Message> {
   return present(data);
 }
 
-test("a message that was sent is read back with its types", async () => {
+test("a sent message is read back with its types", async () => {
   const message = await send("Hello patient!");
   const seq: number = message.seq;
   const readAt: string | null = message.read_at;
@@ -53,9 +53,9 @@ test("marks and the inbox are typed", async () => {
   assert.ok(unread >= 0 && row.contact_id === "pat456" && row.peer_user_id === undefined);
 });
 
-test("presence is typed, and asked for of several people at once", async () => {
+test("presence of several participants is typed", async () => {
   await send("Are you online?");
-  const people = { user_id: ["doc123"], contact_id: ["pat456", "nobody"] };
+  const people = { user_id: ["doc123"], contact_id: ["pat456", "unknown"] };
   const { data } = await doctor.GET("/chat/presence", { params: { query: { location_id: "loc1", ...people } } });
   assert.deepEqual(data?.participants, [
     { user_id: "doc123", online: false, last_seen_at: null }, { contact_id: "pat456", online: false, last_seen_at: null },
@@ -74,7 +74,7 @@ test("failures are typed problems", async () => {
   assert.equal(problem.request_id, response.headers.get("x-request-id"));
 });
 
-test("the compiler refuses what the service would", async () => {
+test("the compiler rejects what the service rejects", async () => {
   // @ts-expect-error content is missing
   const missing = await doctor.POST("/chat/send", { body: { location_id: "loc1", sender_user_id: "doc123", receiver_contact_id: "pat456" } });
   assert.equal(missing.response.status, 422);

@@ -1,4 +1,4 @@
-//! A client that openapi-generator makes of openapi.yaml sends, reads, marks and lists, with typed models and failures.
+//! A client that openapi-generator generates from openapi.yaml sends, reads, marks and lists, with typed models and failures.
 
 use std::env::var;
 
@@ -98,7 +98,7 @@ async fn the_inbox_is_typed() {
 async fn presence_is_typed_and_asked_for_of_several_people_at_once() {
     send("Are you online?").await;
     let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-    let seen = get_presence(&doctor(), "loc1", names(&["doc123"]), names(&["pat456", "nobody"])).await.unwrap();
+    let seen = get_presence(&doctor(), "loc1", names(&["doc123"]), names(&["pat456", "unknown"])).await.unwrap();
     let seen: Vec<_> = seen
         .participants
         .iter()

@@ -1,15 +1,15 @@
-// Lines that are slow, silent or dead, and clocks that are set.
+// Connections that are slow, silent or dead, and clocks that are set.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { PATIENT } from "./server.js";
-import { statuses, texts, world } from "./world.js";
+import { PATIENT } from "./support/fake-server.js";
+import { statuses, texts, setUp } from "./support/set-up.js";
 
 const LONG = "Ä".repeat(8_000);
 
-test("a line of 20 KB/s brings pages of long messages, though one takes longer than any silence may", async () => {
-  const { clock, server, chat, open } = await world({ prepare: (server) => { for (let i = 1; i <= 120; i++) server.write(PATIENT, `${i} ${LONG.slice(0, 7_990)}`); server.speed = 20_000; } });
+test("a line of 20 KB/s loads pages of long messages", async () => {
+  const { clock, server, chat, open } = await setUp({ prepare: (server) => { for (let i = 1; i <= 120; i++) server.write(PATIENT, `${i} ${LONG.slice(0, 7_990)}`); server.speed = 20_000; } });
   const conversation = open();
   const inbox = chat.inbox();
   const warnings = [];
@@ -25,13 +25,13 @@ test("a line of 20 KB/s brings pages of long messages, though one takes longer t
   assert.ok(limits[0] < 50 && Math.min(...limits) >= 1, limits.join());
 });
 
-test("after a page that did not come in time a smaller one is asked for, and larger ones again when they come fast", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 300; i++) server.write(PATIENT, `text ${i}`); } });
-  server.answer = ({ path, query }) => (path === "/chat/history" && Number(query.limit) > 5 ? "silent" : null);
+test("pages shrink after a timeout and grow after fast responses", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => { for (let i = 1; i <= 300; i++) server.write(PATIENT, `text ${i}`); } });
+  server.intercept = ({ path, query }) => (path === "/chat/history" && Number(query.limit) > 5 ? "no-response" : null);
   const conversation = open();
   await clock.advance(60_000);
   assert.deepEqual([conversation.loaded, conversation.state, conversation.messages.length], [true, "live", 4]);
-  server.answer = () => null;
+  server.intercept = () => null;
   while (await conversation.loadOlder());
   assert.equal(conversation.messages.length, 300);
   const limits = server.requests.filter(({ path }) => path === "/chat/history").map(({ query }) => Number(query.limit));
@@ -39,11 +39,11 @@ test("after a page that did not come in time a smaller one is asked for, and lar
   assert.equal(limits.at(-1), 50);
 });
 
-test("pages grow again on a line where no answer can come fast, once they come steadily", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 300; i++) server.write(PATIENT, `text ${i}`); } });
+test("pages grow again on a steady line of high latency", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => { for (let i = 1; i <= 300; i++) server.write(PATIENT, `text ${i}`); } });
   let timeouts = 3;
   const late = (ms) => new Promise((answered) => clock.after(ms, () => answered(null)));
-  server.answer = ({ path }) => (path !== "/chat/history" ? null : timeouts-- > 0 ? "silent" : late(1_200));
+  server.intercept = ({ path }) => (path !== "/chat/history" ? null : timeouts-- > 0 ? "no-response" : late(1_200));
   const conversation = open();
   await clock.advance(120_000);
   const limits = () => server.requests.filter(({ path }) => path === "/chat/history").map(({ query }) => Number(query.limit));
@@ -54,10 +54,10 @@ test("pages grow again on a line where no answer can come fast, once they come s
   assert.ok(limits().length < 50, limits().join());
 });
 
-test("pages stay small on a line that is slow for a larger one", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => { for (let i = 1; i <= 300; i++) server.write(PATIENT, `text ${i}`); } });
+test("pages stay small on a slow line", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => { for (let i = 1; i <= 300; i++) server.write(PATIENT, `text ${i}`); } });
   const late = (ms) => new Promise((answered) => clock.after(ms, () => answered(null)));
-  server.answer = ({ path, query }) => (path === "/chat/history" ? late(Number(query.limit) > 13 ? 8_000 : 1_200) : null);
+  server.intercept = ({ path, query }) => (path === "/chat/history" ? late(Number(query.limit) > 13 ? 8_000 : 1_200) : null);
   const conversation = open();
   await clock.advance(60_000);
   while (conversation.hasMore) { conversation.loadOlder(); await clock.advance(9_000); }
@@ -66,11 +66,11 @@ test("pages stay small on a line that is slow for a larger one", async () => {
   assert.ok(large > 0 && large <= limits.length / 4, limits.join());
 });
 
-test("an answer that falls silent in its middle is given up on, and asked for again", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => server.write(PATIENT, LONG) });
+test("a response that falls silent is aborted and retried", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => server.write(PATIENT, LONG) });
   server.speed = 100;
   const after = clock.after.bind(clock);
-  clock.after = (ms, run) => after(ms === 100 ? 20_000 : ms, run); // the pieces
+  clock.after = (ms, run) => after(ms === 100 ? 20_000 : ms, run); // between the parts of a response
   const conversation = open();
   const errors = [];
   conversation.on("state", () => errors.push(conversation.error?.code));
@@ -81,8 +81,8 @@ test("an answer that falls silent in its middle is given up on, and asked for ag
   assert.deepEqual([conversation.state, conversation.messages.length], ["live", 1]);
 });
 
-test("an answer that trickles for ever is given up on", async () => {
-  const { clock, server, open } = await world({ prepare: (server) => server.write(PATIENT, LONG) });
+test("a response that trickles for ever is aborted", async () => {
+  const { clock, server, open } = await setUp({ prepare: (server) => server.write(PATIENT, LONG) });
   server.speed = 10;
   const conversation = open();
   await clock.advance(290_000);
@@ -91,11 +91,11 @@ test("an answer that trickles for ever is given up on", async () => {
   assert.equal(conversation.error?.code, "timeout");
 });
 
-test("a request that nothing ends, not even its signal, is given up on", async () => {
-  const { clock, server, chat, open } = await world({ prepare: (server) => server.write(PATIENT, "one") });
-  let isDeaf = true;
-  server.answer = () => (isDeaf ? "deaf" : null);
-  server.handshake = () => !isDeaf;
+test("a request that ignores its signal is abandoned", async () => {
+  const { clock, server, chat, open } = await setUp({ prepare: (server) => server.write(PATIENT, "one") });
+  let isBlocked = true;
+  server.intercept = () => (isBlocked ? "ignores-abort" : null);
+  server.handshake = () => !isBlocked;
   const conversation = open();
   const inbox = chat.inbox();
   const sent = conversation.send("two");
@@ -104,63 +104,63 @@ test("a request that nothing ends, not even its signal, is given up on", async (
   assert.equal(await presence, null);
   assert.deepEqual(chat.retrying.map(({ error }) => error.code), Array(chat.retrying.length).fill("timeout"));
   assert.ok(chat.retrying.length >= 4);
-  isDeaf = false;
+  isBlocked = false;
   await clock.advance(45_000);
   assert.deepEqual([conversation.state, inbox.state, (await sent).status], ["live", "live", "sent"]);
 });
 
-test("a long message on a slow line may take as long to send as it needs", async () => {
-  const { clock, server, open } = await world();
+test("a long message may upload slowly", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   let asked = 0;
-  server.answer = ({ path }) => (path === "/chat/send" ? new Promise((answer) => { asked++; clock.after(20_000, () => answer(null)); }) : null);
-  server.deafen();
+  server.intercept = ({ path }) => (path === "/chat/send" ? new Promise((answer) => { asked++; clock.after(20_000, () => answer(null)); }) : null);
+  server.pauseDelivery();
   const sent = conversation.send(LONG);
   await clock.advance(21_000);
   assert.equal((await sent).seq, 1);
   assert.equal(asked, 1);
 });
 
-test("history that cannot be loaded shows in the state, with its reason, and is told each time", async () => {
-  const { clock, server, chat, open } = await world();
+test("failed loads show in the state and as warnings", async () => {
+  const { clock, server, chat, open } = await setUp();
   const conversation = open();
   const inbox = chat.inbox();
   await clock.advance(1_000);
-  const told = [];
+  const warnings = [];
   const states = [];
-  chat.on("warning", ({ work, status }) => told.push(`${work} ${status}`));
+  chat.on("warning", ({ work, status }) => warnings.push(`${work} ${status}`));
   conversation.on("state", (state) => states.push(state));
-  const hear = server.deafen();
+  const resume = server.pauseDelivery();
   server.write(PATIENT, "missed");
-  hear();
-  server.answer = ({ path }) => (path === "/chat/history" || path === "/chat/conversations" ? { status: 503, body: {} } : null);
-  server.ephemeral({ type: "resync" });
+  resume();
+  server.intercept = ({ path }) => (path === "/chat/history" || path === "/chat/conversations" ? { status: 503, body: {} } : null);
+  server.broadcast({ type: "resync" });
   await clock.advance(10_000);
   assert.deepEqual([conversation.state, conversation.error.status, inbox.state, inbox.error.status], ["incomplete", 503, "incomplete", 503]);
-  assert.ok(told.filter((one) => one === "history 503").length > 2 && told.includes("inbox 503"), told.join());
+  assert.ok(warnings.filter((one) => one === "history 503").length > 2 && warnings.includes("inbox 503"), warnings.join());
   assert.deepEqual(chat.retrying.map(({ work }) => work), ["inbox", "history"]);
   server.write(PATIENT, "live all the same");
   assert.deepEqual(texts(conversation), ["live all the same"]);
-  server.answer = () => null;
+  server.intercept = () => null;
   await clock.advance(20_000);
   assert.deepEqual([conversation.state, conversation.error, inbox.state, texts(conversation)], ["live", null, "live", ["missed", "live all the same"]]);
   assert.deepEqual(states, ["incomplete", "live"]);
 });
 
-test("presence is polled while no frames come, and unknown when nobody can say", async () => {
+test("presence is polled without frames and expires without answers", async () => {
   for (const [cut, mend] of [
     [({ server }) => { server.handshake = () => false; server.cutAll(); }, ({ server }) => { server.handshake = () => true; }],
-    [({ server }) => server.ephemeral({ type: "degraded" }), ({ server }) => server.ephemeral({ type: "recovered" })],
+    [({ server }) => server.broadcast({ type: "degraded" }), ({ server }) => server.broadcast({ type: "recovered" })],
   ]) {
-    const all = await world({ prepare: (server) => server.write(PATIENT, "acquainted") });
+    const all = await setUp({ prepare: (server) => server.write(PATIENT, "first message") });
     const { clock, server, chat, open } = all;
     let online = true;
     let isAway = false;
-    server.answer = ({ path }) => (path !== "/chat/presence" ? null : isAway ? "lost" : { status: 200, body: { participants: [{ ...PATIENT, online, last_seen_at: online ? null : "2026-11-22T12:00:00Z" }] } });
+    server.intercept = ({ path }) => (path !== "/chat/presence" ? null : isAway ? "request-lost" : { status: 200, body: { participants: [{ ...PATIENT, online, last_seen_at: online ? null : "2026-11-22T12:00:00Z" }] } });
     const conversation = open();
-    const told = [];
-    chat.on("presence", ({ contact_id, online }) => told.push([contact_id, online]));
+    const changes = [];
+    chat.on("presence", ({ contact_id, online }) => changes.push([contact_id, online]));
     await clock.advance(60_000);
     assert.equal(conversation.presence.online, true);
     cut(all);
@@ -169,7 +169,7 @@ test("presence is polled while no frames come, and unknown when nobody can say",
     assert.deepEqual(conversation.presence, { online: false, last_seen_at: "2026-11-22T12:00:00Z" });
     isAway = true;
     await clock.advance(40_000);
-    assert.deepEqual([conversation.presence, chat.cachedPresence(PATIENT), told.at(-1)], [null, null, ["pat456", null]]);
+    assert.deepEqual([conversation.presence, chat.cachedPresence(PATIENT), changes.at(-1)], [null, null, ["pat456", null]]);
     assert.ok(chat.retrying.some(({ work }) => work === "presence"));
     isAway = false;
     online = true;
@@ -178,16 +178,16 @@ test("presence is polled while no frames come, and unknown when nobody can say",
     assert.deepEqual([conversation.state, conversation.presence.online], ["live", true]);
     const { length } = server.requests;
     await clock.advance(60_000);
-    assert.equal(server.requests.length, length, "frames tell again");
+    assert.equal(server.requests.length, length, "frames deliver changes again");
     chat.close();
     assert.equal(clock.waiting, 0);
   }
 });
 
-test("presence that could not be asked for is asked for again; of somebody without an open conversation it grows old", async () => {
-  const { clock, server, chat, open } = await world({ prepare: (server) => server.write(PATIENT, "acquainted") });
+test("presence is retried, and expires without a conversation", async () => {
+  const { clock, server, chat, open } = await setUp({ prepare: (server) => server.write(PATIENT, "first message") });
   let times = 2;
-  server.answer = ({ path }) => (path === "/chat/presence" && times-- > 0 ? { status: 503, body: {} } : null);
+  server.intercept = ({ path }) => (path === "/chat/presence" && times-- > 0 ? { status: 503, body: {} } : null);
   const conversation = open();
   await clock.advance(5_000);
   assert.equal(conversation.presence?.online, true);
@@ -200,8 +200,8 @@ test("presence that could not be asked for is asked for again; of somebody witho
 });
 
 for (const by of [-3_600_000, -60_000, 60_000, 86_400_000]) {
-  test(`a clock that is set by ${by / 1000} s changes nothing: a dead line is noticed, a living one is kept`, async () => {
-    const { clock, server, chat, open } = await world();
+  test(`a clock set by ${by / 1000} s changes no timeout`, async () => {
+    const { clock, server, chat, open } = await setUp();
     const conversation = open();
     await clock.advance(20_000);
     clock.set(by);
@@ -212,11 +212,11 @@ for (const by of [-3_600_000, -60_000, 60_000, 86_400_000]) {
     clock.set(by);
     await clock.advance(36_000);
     assert.deepEqual([conversation.state, server.handshakes.length], ["live", 2]);
-    server.answer = () => "lost";
+    server.intercept = () => "request-lost";
     const sent = conversation.send("waits");
     await clock.advance(2_000);
     clock.set(by);
-    server.answer = () => null;
+    server.intercept = () => null;
     await clock.advance(16_000);
     assert.equal((await sent).status, "sent");
     conversation.typing();
@@ -227,12 +227,12 @@ for (const by of [-3_600_000, -60_000, 60_000, 86_400_000]) {
     chat.close();
   });
 
-  test(`an older clock of the page's own, without \`elapsed\`, that is set by ${by / 1000} s: a dead line is noticed`, async () => {
-    const all = await world();
+  test(`a clock without \`elapsed\` set by ${by / 1000} s keeps the heartbeat`, async () => {
+    const all = await setUp();
     const { clock, server } = all;
     const { connect } = await import("../src/index.js");
     const chat = await connect({
-      url: "http://chat.test", token: (await import("./server.js")).token({ user_id: "doc123" }), fetch: server.fetch, WebSocket: server.WebSocket,
+      url: "http://chat.test", token: (await import("./support/fake-server.js")).token({ user_id: "doc123" }), fetch: server.fetch, WebSocket: server.WebSocket,
       clock: { now: () => clock.now(), after: (ms, run) => clock.after(ms, run) }, random: () => 0.5,
     });
     const conversation = chat.conversation(PATIENT);
@@ -249,28 +249,28 @@ for (const by of [-3_600_000, -60_000, 60_000, 86_400_000]) {
   });
 }
 
-test("back from a sleep a line that died in it is noticed at once, and what is waited for is tried", async () => {
-  const { clock, server, open } = await world();
+test("a wake-up checks the connection and retries waiting work", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(30_000);
   server.live[0].give = () => {};
   clock.sleep(3_600_000);
-  await clock.advance(15_500); // five seconds to notice, ten for the answer
+  await clock.advance(15_500); // five seconds to detect the sleep, ten for the pong
   assert.deepEqual([conversation.state, server.handshakes.length], ["live", 2]);
 
   server.handshake = () => false;
-  server.answer = () => "lost";
+  server.intercept = () => "request-lost";
   server.cutAll();
   await clock.advance(300_000);
   server.handshake = () => true;
-  server.answer = () => null;
+  server.intercept = () => null;
   clock.sleep(600_000);
   await clock.advance(5_500);
   assert.equal(conversation.state, "live");
 });
 
-test("a page that is seldom let run keeps a living line, and what came meanwhile", async () => {
-  const { clock, server, open } = await world();
+test("a throttled page keeps its connection and its messages", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   for (let i = 1; i <= 30; i++) {
@@ -281,8 +281,8 @@ test("a page that is seldom let run keeps a living line, and what came meanwhile
   assert.deepEqual([conversation.state, conversation.messages.length, server.handshakes.length], ["live", 30, 1]);
 });
 
-test("an answer that is late because the page was not let run does not cost the line", async () => {
-  const { clock, server, open } = await world();
+test("a pong delayed by a throttled page does not end the line", async () => {
+  const { clock, server, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
   const [socket] = server.live;
@@ -290,7 +290,7 @@ test("an answer that is late because the page was not let run does not cost the 
   const { give } = Object.getPrototypeOf(socket);
   socket.give = (frame) => { if (!isHeldUp) give.call(socket, frame); };
   while (socket.sent.at(-1)?.type !== "ping") await clock.advance(1_000);
-  clock.stall(60_000); // the answer is there, but so is the end of the wait for it, which comes first
+  clock.stall(60_000); // the pong is there, but the timeout runs before it
   await clock.advance(0);
   isHeldUp = false;
   socket.give({ type: "pong" });
@@ -298,9 +298,9 @@ test("an answer that is late because the page was not let run does not cost the 
   assert.deepEqual([conversation.state, server.handshakes.length], ["live", 1]);
 });
 
-test("whoever calls for haste again and again does not hide that the line is dead", async () => {
-  const { clock, server, chat, open } = await world();
-  const { token } = await import("./server.js");
+test("repeated retryNow does not hide a dead connection", async () => {
+  const { clock, server, chat, open } = await setUp();
+  const { token } = await import("./support/fake-server.js");
   open();
   await clock.advance(1_000);
   server.live[0].give = () => {};
@@ -308,13 +308,13 @@ test("whoever calls for haste again and again does not hide that the line is dea
   assert.equal(server.handshakes.length, 2);
 });
 
-test("Retry-After is counted by the server's clock, and not undercut by good news or by other work that succeeds", async () => {
-  const { clock, server, chat, open } = await world();
-  const { token } = await import("./server.js");
+test("Retry-After follows the server's clock and is not undercut", async () => {
+  const { clock, server, chat, open } = await setUp();
+  const { token } = await import("./support/fake-server.js");
   const conversation = open();
   await clock.advance(1_000);
   clock.set(3_600_000); // this machine's clock is an hour fast
-  server.answer = ({ path }) => (path === "/chat/send" ? {
+  server.intercept = ({ path }) => (path === "/chat/send" ? {
     status: 503, body: {}, headers: { Date: "Sun, 22 Nov 2026 12:00:00 GMT", "Retry-After": "Sun, 22 Nov 2026 12:00:40 GMT" },
   } : null);
   conversation.send("later");
@@ -324,7 +324,7 @@ test("Retry-After is counted by the server's clock, and not undercut by good new
   await chat.presence(PATIENT);
   await clock.advance(38_000);
   assert.equal(count(), 1);
-  server.answer = () => null;
+  server.intercept = () => null;
   await clock.advance(2_000);
   assert.deepEqual([count(), statuses(conversation)], [2, ["sent"]]);
 });

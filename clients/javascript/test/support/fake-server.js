@@ -1,5 +1,5 @@
-// A server in memory, as the contract says: history, sends, receipts, inbox, and sockets that resume from a log. What goes
-// wrong is up to the test: `answer` may refuse or lose any request, sockets may be cut, the log may be lost.
+// A server in memory that follows the contract: history, sends, receipts, inbox, and sockets that resume from a log. A test causes the
+// faults: `intercept` rejects or loses requests, `cutAll` cuts sockets, an empty `log` prevents a resume.
 
 import { Buffer } from "node:buffer";
 
@@ -16,7 +16,7 @@ function whoIs(jwt) {
   return role === "user" ? { user_id: sub } : { contact_id: sub };
 }
 
-/** A failure in this server's own form: see `Problem` in shared/src/contract/http/problem.rs. */
+/** A problem body of this server: see `Problem` in shared/src/contract/http/problem.rs. */
 export function problem(status, detail, more = {}) {
   return {
     status, headers: { "Content-Type": "application/problem+json", ...more.headers },
@@ -24,7 +24,7 @@ export function problem(status, detail, more = {}) {
   };
 }
 
-/** Pages of something in between, which may come with any status. */
+/** Pages of intermediaries, with any status. */
 export const PAGES = [
   (status) => ({ status, headers: { "Content-Type": "text/html" }, text: "<!doctype html><title>Oops</title><h1>Nothing here</h1>" }),
   (status) => ({ status, headers: { "Content-Type": "application/json" }, text: '{"error":"forbidden","message":"blocked by policy"}' }),
@@ -40,14 +40,14 @@ export class FakeServer {
   requests = []; // { method, path, query, body }
   handshakes = []; // { query, token, socket }
   refusedTokens = new Set();
-  /** Bytes per second of every answer; null: as fast as can be. */
+  /** Bytes per second of each response; null sets no limit. */
   speed = null;
   /**
-   * May give an answer in place of the server's: { status, body or text, headers }, "lost" (nothing arrives), "unheard" (its answer
-   * does not), "silent" (nothing ever comes), "deaf" (the same, and even the signal to give up is not heeded).
+   * May replace the response: { status, body or text, headers }, "request-lost" (the server gets nothing), "response-lost" (the client gets
+   * nothing), "no-response" (until the client aborts), "ignores-abort" (for ever).
    */
-  answer = () => null;
-  /** May refuse a handshake. */
+  intercept = () => null;
+  /** Returns whether the server accepts a handshake. */
   handshake = () => true;
   unread = new Map();
   #cursor = 1000;
@@ -68,12 +68,12 @@ export class FakeServer {
       }
       send(data) {
         this.sent.push(JSON.parse(data));
-        server.#hear(this, JSON.parse(data));
+        server.#receive(this, JSON.parse(data));
       }
       close() {
         this.readyState = 3;
       }
-      /** From the server's side. */
+      /** Sends a frame to the client. */
       give(frame) {
         if (this.readyState === 1) this.onmessage?.({ data: JSON.stringify(frame) });
       }
@@ -91,19 +91,19 @@ export class FakeServer {
         body: init.body && JSON.parse(init.body), token: init.headers.Authorization.slice("Bearer ".length),
       };
       this.requests.push(request);
-      const instead = await this.answer(request);
-      if (instead === "lost") throw new TypeError("fetch failed");
-      if (instead === "silent") return new Promise((_, reject) => init.signal.addEventListener("abort", () => reject(init.signal.reason)));
-      if (instead === "deaf") return new Promise(() => {});
-      const answer = instead && instead !== "unheard" ? instead : this.#serve(request);
-      if (instead === "unheard") throw new TypeError("fetch failed");
-      const text = answer.text ?? JSON.stringify(answer.body);
-      if (answer.status === 204) return new Response(null, { status: 204 });
-      return new Response(this.speed === null ? text : this.#slowly(text), { status: answer.status, headers: { "Content-Type": "application/json", ...answer.headers } });
+      const instead = await this.intercept(request);
+      if (instead === "request-lost") throw new TypeError("fetch failed");
+      if (instead === "no-response") return new Promise((_, reject) => init.signal.addEventListener("abort", () => reject(init.signal.reason)));
+      if (instead === "ignores-abort") return new Promise(() => {});
+      const response = instead && instead !== "response-lost" ? instead : this.#serve(request);
+      if (instead === "response-lost") throw new TypeError("fetch failed");
+      const text = response.text ?? JSON.stringify(response.body);
+      if (response.status === 204) return new Response(null, { status: 204 });
+      return new Response(this.speed === null ? text : this.#slowly(text), { status: response.status, headers: { "Content-Type": "application/json", ...response.headers } });
     };
   }
 
-  /** A piece of it every tenth of a second. */
+  /** A stream of the text at `speed`. */
   #slowly(text) {
     const bytes = new TextEncoder().encode(text);
     const piece = Math.max(Math.floor(this.speed / 10), 1);
@@ -126,8 +126,8 @@ export class FakeServer {
     return this.handshakes.filter((socket) => socket.readyState === 1);
   }
 
-  /** The sockets hear nothing until what this returns is called: what is written meanwhile is lost to them. */
-  deafen() {
+  /** Frames are lost until the test calls the returned function. */
+  pauseDelivery() {
     const { live } = this;
     for (const socket of live) socket.readyState = 0;
     return () => { for (const socket of live) if (socket.readyState === 0) socket.readyState = 1; };
@@ -137,7 +137,7 @@ export class FakeServer {
     for (const socket of this.live) socket.cut(code);
   }
 
-  /** Somebody else's message, written on another machine. */
+  /** Stores and publishes a message, as if another client had sent it. */
   write(from, content, more = {}) {
     const to = from.user_id ? PATIENT : DOCTOR;
     const message = {
@@ -170,7 +170,7 @@ export class FakeServer {
     if (frame.type === "message" || frame.type === "read") for (const socket of this.live) if (isInbox(socket.query)) socket.give({ type: "conversation", conversation: this.row(socket.me) });
   }
 
-  ephemeral(frame) {
+  broadcast(frame) {
     for (const socket of this.live) socket.give(frame);
   }
 
@@ -201,7 +201,7 @@ export class FakeServer {
     return String(this.#cursor);
   }
 
-  #hear(socket, frame) {
+  #receive(socket, frame) {
     if (frame.type === "ping") socket.give({ type: "pong" });
     if (frame.type === "auth") {
       if (this.refusedTokens.has(frame.token)) socket.give({ type: "error", code: "unauthorized", detail: "token was revoked" });

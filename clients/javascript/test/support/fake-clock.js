@@ -1,4 +1,4 @@
-// Time that passes only when a test says so.
+// A clock whose time passes only when a test advances it.
 
 export class FakeClock {
   #elapsed = 0;
@@ -23,7 +23,7 @@ export class FakeClock {
     return this.#timers.size;
   }
 
-  /** Somebody sets the machine's clock. */
+  /** A user sets the machine's clock. */
   set(ms) {
     this.#wall += ms;
   }
@@ -33,12 +33,12 @@ export class FakeClock {
     this.#wall += ms;
   }
 
-  /** The page is not let run, as in the background: what is due meanwhile comes late. */
+  /** The browser suspends the page, as in the background. Timers that are due run late. */
   stall(ms) {
     this.#elapsed += ms;
   }
 
-  /** Until all that can happen without time passing has happened. */
+  /** Runs everything that needs no time. */
   async settle() {
     for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
   }
@@ -58,7 +58,7 @@ export class FakeClock {
   }
 }
 
-/** Numbers from a seed: the same in every run. (mulberry32) */
+/** Random numbers from a seed (mulberry32): the same in every run. */
 export function seeded(seed) {
   let state = seed;
   return () => {
