@@ -1,7 +1,9 @@
-// Random faults from a seed: cut sockets, lost frames, lost responses, an unreachable server, pages of intermediaries, tokens that are
-// refused, short or missing, clocks that are set, sleeping machines, HTTP without sockets and the reverse, a slow line. No screen ever
-// shows a message twice or out of order, a tick that goes back, or a failure that the server did not cause. No request loops. In the end
-// everything has arrived without a reload of the page.
+// Random faults from a seed:
+// - cut sockets, lost frames, lost responses, an unreachable server, a slow line, HTTP without sockets and the reverse
+// - pages of intermediaries, tokens that are refused, short or missing
+// - clocks that are set, sleeping machines
+// No screen ever shows a message twice or out of order, a tick that goes back, or a failure that the server did not cause. No request
+// loops. In the end everything has arrived without a reload of the page.
 //
 // Time is virtual. Each test's name has its seed: `SEED=17 node --test clients/javascript/test/faults.test.js` runs one alone.
 
