@@ -9,11 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::delivery_tracker::ClosingTracker;
 use super::{Disconnect, Session, frames};
 use crate::session::close_reason::CloseReason;
 use crate::session::protocol::{self, ClientFrame};
-use crate::websocket::{self, Decoder, Frame};
+use crate::websocket::{self, Engine, Frame};
 
 /// From our close frame to the end of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,7 +28,7 @@ const MAX_FINAL_READ_BYTES: usize = 1024 * 1024;
 /// Closes a session. It leaves its room first, so that no event is queued any more.
 pub(super) async fn close(session: Session, end: Disconnect) {
     let Session { app, mut tcp, membership, topic, principal, context, .. } = session;
-    let Session { delivery_tracker, mut unsent, sent, incoming, _permit: permit, .. } = session;
+    let Session { delivery_tracker, mut unsent, sent, mut engine, _permit: permit, .. } = session;
     drop(membership);
     app.presence.socket_closed(&topic, principal.participant());
     let code = match end {
@@ -45,7 +44,13 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     let limit = app.config.session.max_frame_bytes;
     unsent.drain(..sent);
     let mut delivery_tracker = delivery_tracker.into_closing();
-    final_frames(end, &mut delivery_tracker, &mut unsent);
+    if reads_until_close(end)
+        && let Some(payload) = delivery_tracker.ping()
+    {
+        // The client answers in order, so its Pong acknowledges the last deliveries.
+        websocket::ping(&mut unsent, &payload);
+    }
+    append_close(end, &mut engine, limit, &mut unsent);
     let report = |kind, ids| frames::report_receipts(&app, &topic, (&principal, &context), kind, ids);
     let on_frame = |frame: &Frame<'_>| match frame {
         Frame::Pong(payload) => report(ReceiptKind::Delivered, delivery_tracker.on_pong(payload)),
@@ -59,7 +64,7 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     };
     let close_timeout = if end == Disconnect::Local(CloseReason::TooSlow) { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
     tokio::select! {
-        _late = timeout(close_timeout, closing_handshake(&mut tcp, end, &unsent, incoming, limit, on_frame)) => {}
+        _late = timeout(close_timeout, closing_handshake(&mut tcp, end, (&unsent, &[]), engine, limit, on_frame)) => {}
         // A shutdown does not wait for a slow client.
         () = async { app.shutdown.wait_for_begin().await; sleep(CLOSE_TIMEOUT).await } => {}
     }
@@ -73,26 +78,17 @@ pub(crate) async fn reject(mut tcp: TcpStream, already_read: &[u8], close: Close
     let end = Disconnect::Local(close);
     metrics::counter!("ehr_chat_gateway_sockets_closed_total", "code" => label(end)).increment(1);
     let mut final_bytes = Vec::new();
-    websocket::close(&mut final_bytes, Some(close.code()), close.reason());
-    let _late = timeout(
-        CLOSE_TIMEOUT,
-        closing_handshake(&mut tcp, end, &final_bytes, Decoder::after(already_read), limit, |_| {}),
-    )
-    .await;
+    let mut engine = Engine::default();
+    append_close(end, &mut engine, limit, &mut final_bytes);
+    let handshake = closing_handshake(&mut tcp, end, (&final_bytes, already_read), engine, limit, |_| {});
+    let _late = timeout(CLOSE_TIMEOUT, handshake).await;
 }
 
-/// A Ping before our close frame. The client answers in order, so its Pong acknowledges the last deliveries.
-fn final_frames(end: Disconnect, delivery_tracker: &mut ClosingTracker, out: &mut Vec<u8>) {
+/// Our close frame, or the reply to the client's.
+fn append_close(end: Disconnect, engine: &mut Engine, limit: usize, out: &mut Vec<u8>) {
     match end {
-        Disconnect::Local(close) => {
-            if reads_until_close(end)
-                && let Some(payload) = delivery_tracker.ping()
-            {
-                websocket::ping(out, &payload);
-            }
-            websocket::close(out, Some(close.code()), close.reason());
-        }
-        Disconnect::Remote(code) => websocket::close(out, code, ""),
+        Disconnect::Local(close) => engine.close(Some(close.code()), close.reason(), limit, out),
+        Disconnect::Remote(code) => engine.close(code, "", limit, out),
         Disconnect::Lost => {}
     }
 }
@@ -111,12 +107,13 @@ fn is_client_fault(end: Disconnect) -> bool {
     matches!(end, Disconnect::Local(CloseReason::TokenInvalid | CloseReason::Forbidden | CloseReason::TooManyFrames))
 }
 
-/// Sends our frames, reads until the client's close frame, then closes the connection.
+/// Sends our frames, reads until the client's close frame, then closes the connection. `early_bytes` precede what is
+/// read here.
 async fn closing_handshake(
     tcp: &mut TcpStream,
     end: Disconnect,
-    final_bytes: &[u8],
-    mut incoming: Decoder,
+    (final_bytes, early_bytes): (&[u8], &[u8]),
+    mut engine: Engine,
     limit: usize,
     mut on_frame: impl FnMut(&Frame<'_>),
 ) -> io::Result<()> {
@@ -124,20 +121,23 @@ async fn closing_handshake(
         return Ok(());
     }
     tcp.write_all(final_bytes).await?;
-    let mut input = [0; 1024];
-    let mut readable = reads_until_close(end);
-    let mut left = MAX_FINAL_READ_BYTES;
-    while readable && left > 0 {
-        let read = tcp.read(&mut input).await?;
-        left = left.saturating_sub(read);
-        let decoded = incoming.read(&mut input[..read], limit, |frame| match frame {
+    let mut read_frames = |bytes: &[u8]| {
+        let read = engine.read(bytes, limit, |frame| match frame {
             Frame::Close(code) => Err(Disconnect::Remote(code)),
             frame => {
                 on_frame(&frame);
                 Ok(())
             }
         });
-        readable = read > 0 && decoded.is_ok();
+        read.is_ok()
+    };
+    let mut input = [0; 1024];
+    let mut readable = reads_until_close(end) && read_frames(early_bytes);
+    let mut left = MAX_FINAL_READ_BYTES;
+    while readable && left > 0 {
+        let read = tcp.read(&mut input).await?;
+        left = left.saturating_sub(read);
+        readable = read > 0 && read_frames(&input[..read]);
     }
     // Unread bytes would turn the close into a TCP reset, and our close frame would be lost.
     tcp.shutdown().await?;

@@ -60,8 +60,9 @@ impl Session {
         context: &mut Context<'_>,
         scratch: &mut Scratch,
     ) -> Poll<Result<Infallible, Disconnect>> {
-        if !std::mem::replace(&mut self.has_read_early_bytes, true) {
-            self.read_frames(&mut [], &mut scratch.out)?;
+        let early_bytes = std::mem::take(&mut self.early_bytes);
+        if !early_bytes.is_empty() {
+            self.read_frames(&early_bytes, &mut scratch.out)?;
             self.write(context, &mut scratch.out)?;
         }
         for _ in 0..MAX_READS_PER_POLL {
@@ -92,7 +93,7 @@ impl Session {
                     return Poll::Pending;
                 };
                 let read = read?;
-                self.read_frames(&mut scratch.input[..read], &mut scratch.out)?;
+                self.read_frames(&scratch.input[..read], &mut scratch.out)?;
                 self.write(context, &mut scratch.out)?;
             }
         }

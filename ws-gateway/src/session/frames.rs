@@ -19,7 +19,7 @@ use crate::hub::topic::Topic;
 use crate::session::close_reason::CloseReason;
 use crate::session::protocol::{self, ClientFrame, ErrorCode, FrameError, TextFrame, Token};
 use crate::state::AppState;
-use crate::websocket::{self, Frame};
+use crate::websocket::Frame;
 
 /// At most one typing notice per socket in this time. Others are dropped.
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -70,18 +70,19 @@ impl Session {
         out.extend_from_slice(delivery.frame());
     }
 
-    /// Decodes input and appends the replies.
-    pub(super) fn read_frames(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Result<(), Disconnect> {
+    /// Handles the frames that the input completes, and appends the replies.
+    pub(super) fn read_frames(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), Disconnect> {
         self.deadlines.record_activity(Instant::now());
-        let mut incoming = std::mem::take(&mut self.incoming);
+        let mut engine = std::mem::take(&mut self.engine);
         let mut excess = Excess::default();
         let limit = self.app.config.session.max_frame_bytes;
-        let decoded = incoming.read(input, limit, |frame| self.on_frame(&frame, &mut excess, out));
-        self.incoming = incoming;
-        if decoded.is_ok() {
+        let read = engine.read(input, limit, |frame| self.on_frame(&frame, &mut excess, out));
+        // After an error it still makes the close frame.
+        self.engine = engine;
+        if read.is_ok() {
             self.reply_to_excess(&excess, out);
         }
-        decoded
+        read
     }
 
     fn on_frame(&mut self, frame: &Frame<'_>, excess: &mut Excess, out: &mut Vec<u8>) -> Result<(), Disconnect> {
@@ -108,9 +109,9 @@ impl Session {
             Frame::Fragment { .. } => return Ok(()),
             Frame::Text(text) => protocol::parse(text).and_then(|frame| self.handle_frame(frame)),
             Frame::Binary => Err(FrameError::new(ErrorCode::Malformed, "frames are JSON text")),
-            Frame::Ping(payload) => {
+            Frame::Ping { pong } => {
                 self.unreported_frames += 1;
-                websocket::pong(out, payload);
+                out.extend_from_slice(pong);
                 return Ok(());
             }
             Frame::Pong(payload) => {
@@ -132,9 +133,9 @@ impl Session {
     /// Answers excess frames with fewer bytes than they had: a Pong to the last Ping (RFC 6455, section 5.5.3), and
     /// one error for all messages.
     fn reply_to_excess(&mut self, excess: &Excess, out: &mut Vec<u8>) {
-        if let Some(payload) = &excess.ping {
+        if let Some(pong) = &excess.pong {
             self.unreported_frames += 1;
-            websocket::pong(out, payload);
+            out.extend_from_slice(pong);
         }
         if excess.has_messages {
             let error = FrameError::new(ErrorCode::RateLimited, "too many frames: this frame was dropped");
@@ -234,15 +235,15 @@ impl Session {
 /// Frames of one read that were dropped by the limiter.
 #[derive(Default)]
 struct Excess {
-    /// Payload of the last Ping.
-    ping: Option<Vec<u8>>,
+    /// The answer to the last Ping.
+    pong: Option<Vec<u8>>,
     has_messages: bool,
 }
 
 impl Excess {
     fn record(&mut self, frame: &Frame<'_>) {
         match frame {
-            Frame::Ping(payload) => self.ping = Some(payload.to_vec()),
+            Frame::Ping { pong } => self.pong = Some(pong.to_vec()),
             Frame::Text(_) | Frame::Binary => self.has_messages = true,
             Frame::Pong(_) | Frame::Fragment { .. } | Frame::Close(_) => {}
         }

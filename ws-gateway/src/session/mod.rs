@@ -41,7 +41,7 @@ use crate::session::close_reason::CloseReason;
 use crate::session::timer_wheel::SocketTimer;
 use crate::state::{AppState, InitialState};
 use crate::websocket;
-use crate::websocket::{DecodeError, Decoder};
+use crate::websocket::{Engine, ReadError};
 pub(crate) use closing::reject;
 use deadlines::Deadlines;
 use delivery_tracker::DeliveryTracker;
@@ -58,12 +58,12 @@ enum Disconnect {
     Lost,
 }
 
-impl From<DecodeError> for Disconnect {
-    fn from(broken: DecodeError) -> Self {
-        Self::Local(match broken {
-            DecodeError::Protocol => CloseReason::Protocol,
-            DecodeError::NotUtf8 => CloseReason::NotUtf8,
-            DecodeError::TooLarge => CloseReason::TooLarge,
+impl From<ReadError> for Disconnect {
+    fn from(error: ReadError) -> Self {
+        Self::Local(match error {
+            ReadError::Protocol => CloseReason::Protocol,
+            ReadError::NotUtf8 => CloseReason::NotUtf8,
+            ReadError::TooLarge => CloseReason::TooLarge,
         })
     }
 }
@@ -90,9 +90,9 @@ pub(crate) struct Session {
     frame_limiter: FrameLimiter,
     /// Its position in the drain window, in 0..1.
     drain_slot: f32,
-    incoming: Decoder,
-    /// Whether the bytes that followed the handshake were read.
-    has_read_early_bytes: bool,
+    engine: Engine,
+    /// Bytes that followed the handshake, until the first poll.
+    early_bytes: Box<[u8]>,
     /// Bytes that the kernel did not accept, from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
@@ -202,8 +202,8 @@ impl Session {
             last_typing_at: None,
             frame_limiter: FrameLimiter::default(),
             drain_slot,
-            incoming: Decoder::after(already_read),
-            has_read_early_bytes: false,
+            engine: Engine::default(),
+            early_bytes: already_read.into(),
             unsent,
             sent: 0,
             write_blocked_since: None,

@@ -13,6 +13,7 @@ use shared::kit::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 
 use super::event_loop::{MAX_READS_PER_POLL, MAX_WRITES_PER_READ, WRITE_TIMEOUT};
 use super::scratch::{INPUT_BYTES, WRITE_BATCH_BYTES};
@@ -385,7 +386,7 @@ async fn receipt_is_charged_per_message() {
     let length = u16::try_from(read.len()).unwrap().to_be_bytes();
     let long = [&[0x81, 0xfe], &length[..], &[0; 4], read.as_bytes()].concat();
     for _ in 0..40 {
-        socket.session.read_frames(&mut long.clone(), &mut Vec::new()).unwrap();
+        socket.session.read_frames(&long, &mut Vec::new()).unwrap();
     }
     let accepted =
         socket.session.app.receipts.take_queued().iter().map(|receipt| receipt.message_ids.len()).sum::<usize>();
@@ -408,7 +409,8 @@ async fn protocol_error_sends_no_closing_ping() {
         if is_asked {
             websocket::ping(&mut expected, &1_u64.to_be_bytes());
         }
-        websocket::close(&mut expected, Some(close.code()), close.reason());
+        let close_frame = CloseFrame { code: close.code().into(), reason: close.reason().into() };
+        Frame::close(Some(close_frame)).format(&mut expected).unwrap();
         let Polled { session, mut client, .. } = socket;
         client.shutdown().await.unwrap();
         closing::close(session, Disconnect::Local(close)).await;

@@ -17,24 +17,27 @@ enum Decoded {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>),
-    Error(DecodeError),
+    Error(ReadError),
 }
 
-impl From<DecodeError> for Decoded {
-    fn from(error: DecodeError) -> Self {
+impl From<ReadError> for Decoded {
+    fn from(error: ReadError) -> Self {
         Self::Error(error)
     }
 }
 
-/// Decodes these pieces, up to a close frame or an error.
-fn ours(pieces: &[Vec<u8>]) -> (Vec<Decoded>, Decoder) {
-    let (mut decoder, mut read) = (Decoder::default(), Vec::new());
+/// Reads these pieces, up to a close frame or an error.
+fn ours(pieces: &[Vec<u8>]) -> (Vec<Decoded>, Engine) {
+    let (mut engine, mut read) = (Engine::default(), Vec::new());
     for piece in pieces {
-        let result = decoder.read(&mut piece.clone(), LIMIT, |frame| {
+        let result = engine.read(piece, LIMIT, |frame| {
             read.push(match frame {
                 Frame::Text(text) => Decoded::Text(text.to_owned()),
                 Frame::Binary => Decoded::Binary,
-                Frame::Ping(payload) => Decoded::Ping(payload.to_vec()),
+                Frame::Ping { pong } => {
+                    assert_eq!(pong[..2], [0x8a, (pong.len() - 2) as u8]);
+                    Decoded::Ping(pong[2..].to_vec())
+                }
                 Frame::Pong(payload) => Decoded::Pong(payload.to_vec()),
                 // The library does not report fragments.
                 Frame::Fragment { .. } => return Ok(()),
@@ -47,7 +50,7 @@ fn ours(pieces: &[Vec<u8>]) -> (Vec<Decoded>, Decoder) {
             break;
         }
     }
-    (read, decoder)
+    (read, engine)
 }
 
 /// A connection with these bytes to read, which accepts any write.
@@ -89,9 +92,9 @@ fn theirs(role: Role, bytes: Vec<u8>) -> Vec<Decoded> {
             }
             Ok(Message::Frame(_)) => unreachable!("never read"),
             Err(Error::Io(_)) => return read,
-            Err(Error::Utf8(_)) => read.push(Decoded::Error(DecodeError::NotUtf8)),
-            Err(Error::Capacity(_)) => read.push(Decoded::Error(DecodeError::TooLarge)),
-            Err(Error::Protocol(_)) => read.push(Decoded::Error(DecodeError::Protocol)),
+            Err(Error::Utf8(_)) => read.push(Decoded::Error(ReadError::NotUtf8)),
+            Err(Error::Capacity(_)) => read.push(Decoded::Error(ReadError::TooLarge)),
+            Err(Error::Protocol(_)) => read.push(Decoded::Error(ReadError::Protocol)),
             Err(error) => panic!("{error}"),
         }
         if matches!(read.last(), Some(Decoded::Error(_))) {
@@ -152,10 +155,10 @@ fn cut(bytes: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
 
 proptest! {
     #[test]
-    fn decoder_agrees_with_library_on_client_frames(bytes in client_frames(), lengths in prop::collection::vec(1..20_000_usize, 1..5)) {
+    fn engine_agrees_with_library_on_client_frames(bytes in client_frames(), lengths in prop::collection::vec(1..20_000_usize, 1..5)) {
         let (read, _) = ours(&cut(&bytes, &lengths));
         let mut expected = theirs(Role::Server, bytes);
-        // The library reports a bad close code or fragment later, or as another error. Both reject it.
+        // The library alone reports a bad close code or header later, or as another error. Both reject it.
         if let (Some(Decoded::Error(_)), Some(Decoded::Error(_) | Decoded::Close(_))) = (read.last(), expected.last()) {
             expected.pop();
             prop_assert_eq!(&read[..read.len() - 1], &expected[..]);
@@ -170,41 +173,79 @@ proptest! {
     }
 
     #[test]
+    fn frames_are_the_same_however_split(bytes in prop_oneof![client_frames(), prop::collection::vec(any::<u8>(), 0..300)], lengths in prop::collection::vec(1..20_000_usize, 1..5)) {
+        let whole = ours(std::slice::from_ref(&bytes)).0;
+        prop_assert_eq!(ours(&cut(&bytes, &lengths)).0, whole.clone());
+        if bytes.len() < 5_000 {
+            prop_assert_eq!(ours(&cut(&bytes, &[1])).0, whole);
+        }
+    }
+
+    #[test]
     fn library_decodes_encoded_frames(words in prop::collection::vec("\\PC{0,200}", 0..5), long in prop_oneof![Just(125_usize), Just(126), Just(0xffff), Just(0x10000)], code in 3000..5000_u16) {
-        let (mut out, mut expected) = (Vec::new(), Vec::new());
+        let (mut out, mut expected, mut engine) = (Vec::new(), Vec::new(), Engine::default());
         let long = "x".repeat(long);
         for word in words.iter().chain([&long]) {
             text(&mut out, word);
             expected.push(Decoded::Text(word.clone()));
             let payload = &word.as_bytes()[..word.len().min(125)];
             ping(&mut out, payload);
-            pong(&mut out, payload);
+            out.extend(pong(&mut engine, payload));
             expected.extend([Decoded::Ping(payload.to_vec()), Decoded::Pong(payload.to_vec())]);
-            out.extend(text_frame(word));
+            let frame = text_frame(word);
+            prop_assert_eq!(frame.len(), frame.capacity());
+            out.extend(frame);
             expected.push(Decoded::Text(word.clone()));
         }
-        close(&mut out, Some(code), "bye");
+        engine.close(Some(code), "bye", LIMIT, &mut out);
         expected.push(Decoded::Close(Some(code)));
         prop_assert_eq!(theirs(Role::Client, out), expected);
     }
 }
 
+/// The answer to a Ping.
+fn pong(engine: &mut Engine, payload: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let read = engine.read(&client_frame(0x89, Some([6; 4]), payload), LIMIT, |frame| {
+        let Frame::Ping { pong } = frame else { panic!("a Ping is a Ping") };
+        answer.extend_from_slice(pong);
+        Ok::<_, ReadError>(())
+    });
+    assert_eq!(read, Ok(()));
+    answer
+}
+
+/// The close frame of a socket that reads these pieces and then closes.
+fn closed(pieces: &[Vec<u8>], code: Option<u16>, reason: &'static str) -> Vec<u8> {
+    let (_, mut engine) = ours(pieces);
+    let mut out = Vec::new();
+    engine.close(code, reason, LIMIT, &mut out);
+    out
+}
+
 #[test]
-fn decoder_keeps_nothing_between_complete_frames() {
-    let frame = client_frame(0x81, Some([1, 2, 3, 4]), &[b'x'; 5000]);
-    let (_, decoder) = ours(&cut(&frame, &[700]));
-    assert_eq!(decoder.partial.capacity(), 0);
+fn engine_keeps_nothing_between_messages() {
+    for bytes in [0, 100, 5000, 60_000, LIMIT] {
+        let frame = client_frame(0x81, Some([1, 2, 3, 4]), &vec![b'x'; bytes]);
+        let (_, engine) = ours(&cut(&frame, &[700]));
+        assert!(engine.holds_nothing(), "after {bytes} bytes");
+        let (_, engine) = ours(&cut(&frame[..frame.len() - 1], &[700]));
+        assert!(!engine.holds_nothing(), "in the last of {bytes} bytes");
+    }
     let fragments = [client_frame(0x01, Some([9; 4]), b"one "), client_frame(0x80, Some([7; 4]), b"two")];
-    let (read, decoder) = ours(&fragments);
+    let (read, engine) = ours(&fragments);
     assert_eq!(read, [Decoded::Text("one two".to_owned())]);
-    assert!(decoder.message.is_none());
+    assert!(engine.holds_nothing());
+    let ping = client_frame(0x89, Some([9; 4]), b"between");
+    let (_, engine) = ours(&[fragments[0].clone(), ping]);
+    assert!(!engine.holds_nothing(), "the message goes on");
 }
 
 #[test]
 fn fragmented_message_has_frame_limit() {
     let half = vec![b'x'; LIMIT / 2 + 1];
     let (read, _) = ours(&[client_frame(0x01, Some([0; 4]), &half), client_frame(0x80, Some([0; 4]), &half)]);
-    assert_eq!(read, [Decoded::Error(DecodeError::TooLarge)]);
+    assert_eq!(read, [Decoded::Error(ReadError::TooLarge)]);
 }
 
 #[test]
@@ -215,39 +256,91 @@ fn fragmented_text_is_rejected_at_first_invalid_byte() {
     fragments.push(client_frame(0x80, Some([3; 4]), b""));
     assert_eq!(ours(&fragments).0, [Decoded::Text("é€😀".to_owned())]);
     let half = [client_frame(0x01, Some([3; 4]), b"\xe2\x82"), client_frame(0x80, Some([3; 4]), b"")];
-    assert_eq!(ours(&half).0, [Decoded::Error(DecodeError::NotUtf8)]);
+    assert_eq!(ours(&half).0, [Decoded::Error(ReadError::NotUtf8)]);
     let endless = [client_frame(0x01, Some([3; 4]), b"\xe2\x82"), client_frame(0x00, Some([3; 4]), b"(")];
-    assert_eq!(ours(&endless).0, [Decoded::Error(DecodeError::NotUtf8)]);
+    assert_eq!(ours(&endless).0, [Decoded::Error(ReadError::NotUtf8)]);
 }
 
 #[test]
-fn overlong_lengths_are_rejected() {
+fn invalid_headers_are_rejected_before_payload() {
+    // Without one byte of payload. The mask completes the header.
     for head in [
         &[0x81, 0xfe, 0, 125][..],
         &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
         &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0],
+        &[0x89, 0xfe, 0, 126],
+        &[0x8a, 0xff, 0, 0, 1, 0, 0, 0, 0, 0],
+        &[0x09, 0x81],
+        &[0xc1, 0x81],
+        &[0x83, 0x81],
     ] {
-        assert_eq!(ours(&[head.to_vec()]).0, [Decoded::Error(DecodeError::Protocol)], "{head:?}");
+        let header = [head, &[0; 4]].concat();
+        assert_eq!(ours(&[header]).0, [Decoded::Error(ReadError::Protocol)], "{head:?}");
     }
-    assert_eq!(ours(&[vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x7f, 0, 0]]).0, [Decoded::Error(DecodeError::TooLarge)]);
+    assert_eq!(ours(&[vec![0x81, 0x7d]]).0, [Decoded::Error(ReadError::Protocol)], "without a mask");
+    let too_large = [&[0x81, 0xff, 0, 0, 0, 0, 0, 0x7f, 0, 0][..], &[0; 4]].concat();
+    assert_eq!(ours(&[too_large]).0, [Decoded::Error(ReadError::TooLarge)]);
 }
 
 #[test]
 fn forbidden_close_codes_are_rejected() {
     for code in 0..=u16::MAX {
-        let (read, _) = ours(&[client_frame(0x88, Some([5; 4]), &code.to_be_bytes())]);
+        let (read, _) = ours(&[client_frame(0x88, Some([5, 6, 7, 8]), &code.to_be_bytes())]);
         // The library does not know 1014 (IANA: bad gateway).
         let expected = match CloseCode::from(code).is_allowed() || code == 1014 {
             true => Decoded::Close(Some(code)),
-            false => Decoded::Error(DecodeError::Protocol),
+            false => Decoded::Error(ReadError::Protocol),
         };
         assert_eq!(read, [expected], "{code}");
     }
     let (read, _) = ours(&[client_frame(0x88, Some([5; 4]), &[])]);
     assert_eq!(read, [Decoded::Close(None)]);
-    let mut out = Vec::new();
-    close(&mut out, None, "");
-    assert_eq!(out, [0x88, 0]);
+    let half_a_code = [client_frame(0x88, Some([5; 4]), &[3])];
+    assert_eq!(ours(&half_a_code).0, [Decoded::Error(ReadError::Protocol)]);
+    for code in [1000, 1014] {
+        let reason = [&u16::to_be_bytes(code)[..], b"\xff"].concat();
+        let (read, _) = ours(&[client_frame(0x88, Some([5; 4]), &reason)]);
+        assert_eq!(read, [Decoded::Error(ReadError::NotUtf8)], "{code}");
+    }
+}
+
+#[test]
+fn close_frame_of_client_is_echoed_once() {
+    let said = |payload: &[u8]| vec![client_frame(0x88, Some([5; 4]), payload)];
+    assert_eq!(closed(&said(b""), None, ""), [0x88, 0]);
+    assert_eq!(closed(&said(b"\x03\xe8bye"), Some(1000), ""), b"\x88\x05\x03\xe8bye");
+    assert_eq!(closed(&said(b"\x03\xf6bad gateway"), Some(1014), ""), b"\x88\x02\x03\xf6");
+    let (_, mut engine) = ours(&said(b"\x03\xe8"));
+    engine.close(Some(1000), "", LIMIT, &mut Vec::new());
+    let mut again = Vec::new();
+    engine.close(Some(1000), "", LIMIT, &mut again);
+    assert_eq!(again, b"");
+}
+
+#[test]
+fn close_frame_follows_any_error() {
+    let expected = b"\x88\x07\x03\xeaagain";
+    let frame = |first, payload| client_frame(first, Some([5; 4]), payload);
+    for pieces in [
+        vec![],
+        vec![frame(0x81, b"half a frame")[..8].to_vec()],
+        vec![frame(0x89, b"Ping"), frame(0x83, b"")],
+        vec![frame(0x81, b"\xff")],
+        vec![frame(0x01, b"one"), frame(0x81, b"two")],
+        vec![frame(0x88, b"\x03\xec")],
+        vec![vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0, 0, 0, 0]],
+    ] {
+        assert_eq!(closed(&pieces, Some(1002), "again"), expected, "{pieces:?}");
+    }
+}
+
+#[test]
+fn ping_after_close_frame_is_not_answered() {
+    let mut engine = Engine::default();
+    assert_eq!(pong(&mut engine, b"before"), b"\x8a\x06before");
+    engine.close(Some(1001), "", LIMIT, &mut Vec::new());
+    assert_eq!(pong(&mut engine, b"after"), b"");
+    assert!(!engine.holds_nothing(), "it must know that it has closed");
 }
 
 #[test]
@@ -261,10 +354,16 @@ fn every_frame_is_reported_once() {
         client_frame(0x81, Some([1; 4]), b""),
         client_frame(0x8a, Some([1; 4]), b""),
     ];
-    let mut handed_on = 0;
-    let read = Decoder::default().read(&mut frames.concat(), LIMIT, |_| {
-        handed_on += 1;
-        Ok::<_, DecodeError>(())
-    });
-    assert_eq!((read, handed_on), (Ok(()), frames.len()));
+    for length in [1, 7, 100] {
+        let (mut engine, mut handed_on, mut empty_fragments) = (Engine::default(), 0, 0);
+        for piece in cut(&frames.concat(), &[length]) {
+            let read = engine.read(&piece, LIMIT, |frame| {
+                handed_on += 1;
+                empty_fragments += usize::from(frame == Frame::Fragment { is_empty: true });
+                Ok::<_, ReadError>(())
+            });
+            assert_eq!(read, Ok(()));
+        }
+        assert_eq!((handed_on, empty_fragments), (frames.len(), 2), "in pieces of {length}");
+    }
 }
