@@ -68,8 +68,7 @@ impl CheckedHeader {
         if self.header.opcode != OpCode::Control(Control::Close) {
             return Ok(None);
         }
-        let (Some([high, low]), Some([a, b, ..])) =
-            (frame[self.header_bytes..].first_chunk::<2>(), self.header.mask)
+        let (Some([high, low]), Some([a, b, ..])) = (frame[self.header_bytes..].first_chunk::<2>(), self.header.mask)
         else {
             return Ok(None);
         };
