@@ -140,15 +140,12 @@ impl State {
             let mut close_code = None;
             if self.frame_rest == 0 {
                 let Some(header) = CheckedHeader::parse(rest, limit)? else { break };
-                self.frame_rest = header.frame_bytes();
-                self.has_payload = header.has_payload();
                 if header.is_control() {
-                    let Some(frame) = rest.get(..self.frame_rest) else {
-                        self.frame_rest = 0;
-                        break;
-                    };
+                    let Some(frame) = rest.get(..header.frame_bytes()) else { break };
                     close_code = header.close_code(frame)?;
                 }
+                self.frame_rest = header.frame_bytes();
+                self.has_payload = header.has_payload();
             }
             let (piece, behind) = rest.split_at(self.frame_rest.min(rest.len()));
             rest = behind;
