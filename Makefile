@@ -30,12 +30,13 @@ churn: ## Clients that come and go, and whether memory stays flat: MINUTES=60 ma
 	@cargo build --release -p api-service -p ws-gateway -p stack -p e2e
 	@exec $(TARGET)/release/churn
 
-lint: ## Install what is missing; check formatting, code, layers, words, scripts, dependencies and openapi.yaml
+lint: ## Install what is missing; check formatting, code, layers, words, prose, scripts, dependencies and openapi.yaml
 	@scripts/install lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/check-layers
 	scripts/check-words
+	scripts/check-prose
 	scripts/check-shell
 	scripts/check-javascript
 	scripts/check-supply-chain
