@@ -1,8 +1,9 @@
-//! The outermost layer: assigns request ids, enforces limits, writes missing audit entries, and turns every failure into a
-//! problem body.
+//! The public port and its outermost layer: assigns request ids, enforces limits, writes missing audit entries, and turns every
+//! failure into a problem body.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -13,7 +14,7 @@ use poem::http::header::{
 };
 use poem::http::uri::Authority;
 use poem::http::{HeaderValue, Method, StatusCode, Version};
-use poem::{IntoResponse, Request, Response};
+use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
 use shared::contract::http::headers::{self, HeaderError};
 use shared::contract::http::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
@@ -22,7 +23,7 @@ use shared::kit::telemetry::trace::{RequestSpan, TRACEPARENT_HEADER};
 use tracing::Instrument;
 
 use super::router::Router;
-use super::{auth, authorization, params};
+use super::{auth, authorization, cors, params};
 use crate::http::audit::{AuditContext, action};
 use crate::http::auth::budget_error_response;
 use crate::http::compression::Compression;
@@ -35,10 +36,33 @@ use crate::state::AppState;
 /// Maximum length of a query: several times what any operation needs.
 const MAX_QUERY_BYTES: usize = 4 * 1024;
 
+/// The endpoint of the public port.
+pub fn public(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
+    PublicPort { router: Router::new(state), metrics: RequestMetrics::new() }
+}
+
+/// Middleware and router in one endpoint. poem's own `around` would move the request and a future of several kilobytes per layer.
+struct PublicPort {
+    router: Router,
+    metrics: RequestMetrics,
+}
+
+impl Endpoint for PublicPort {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let state = &self.router.state;
+        let headers = cors::BrowserHeaders::from_request(&request, state);
+        let mut response = handle(self, request).await;
+        headers.apply(&mut response, state);
+        Ok(response)
+    }
+}
+
 /// Handles one request. Never fails.
-pub(crate) async fn handle(router: &Router, mut request: Request) -> Response {
+async fn handle(PublicPort { router, metrics }: &PublicPort, mut request: Request) -> Response {
     let start = Instant::now();
-    let Router { paths, state, metrics, .. } = router;
+    let Router { paths, state, .. } = router;
     let mut request_id_header = request.headers().get_all(REQUEST_ID_HEADER).into_iter();
     let request_id_header = match (request_id_header.next(), request_id_header.next()) {
         (Some(value), None) => value.to_str().ok(),
@@ -169,7 +193,7 @@ fn traceparent(request: &Request, state: &AppState) -> Option<String> {
 }
 
 /// Handles of the request metrics. Looking them up by name for every request would cost more.
-pub(crate) struct RequestMetrics {
+struct RequestMetrics {
     in_flight: Gauge,
     /// Sends answered with 201, which are most requests.
     sent: Counter,
@@ -178,7 +202,7 @@ pub(crate) struct RequestMetrics {
 
 impl RequestMetrics {
     /// Handles of the current recorder.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             in_flight: metrics::gauge!("ehr_chat_http_requests_in_flight"),
             sent: metrics::counter!("ehr_chat_http_requests_total", "route" => SEND_PATH, "method" => "POST", "status" => "201"),

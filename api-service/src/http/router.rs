@@ -1,4 +1,4 @@
-//! The public port: which endpoint serves a path.
+//! Which endpoint serves a path of the public port.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -9,62 +9,43 @@ use poem::http::Method;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
 
 use super::endpoints::{dev_token, messages};
-use super::middleware::{self, RequestMetrics};
 use super::openapi::path_table::{PathSpec, PathTable};
 use super::openapi::{docs_page, spec};
 use super::{assets, cors};
 use crate::state::AppState;
 
-/// The endpoint of the public port.
-pub fn public(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
-    let is_development = state.dev_signing_key.is_some();
-    let paths = spec::paths(is_development.then(|| (dev_token::PATH, PathSpec::single_method(Method::POST))));
-    let service = Arc::new(spec::service().into_endpoint());
-    // Registered path by path: nested at the root, the API would shadow the console at `/`.
-    let operations = spec::operation_paths().into_iter();
-    let routes = operations.fold(Route::new(), |routes, path| routes.at(path, service.clone()));
-    let routes = assets::endpoints().fold(routes, |routes, (path, file)| routes.at(path, file));
-    let routes = match &state.dev_signing_key {
-        Some(key) => {
-            let key = dev_token::DevSigningKey(key.clone());
-            routes.at(dev_token::PATH, poem::post(dev_token::issue).data(key))
-        }
-        None => routes,
-    };
-    let routes = routes
-        .at("/", docs_page::console(is_development))
-        .at("/docs", docs_page::swagger_ui())
-        .at("/openapi.json", docs_page::openapi_json())
-        .at("/openapi.yaml", docs_page::openapi_yaml());
-    PublicEndpoint { router: Router { routes: routes.boxed(), paths, state, metrics: RequestMetrics::new() } }
-}
-
-/// Middleware and router in one endpoint. poem's own `around` would move the request and a future of several kilobytes per layer.
-struct PublicEndpoint {
-    pub(crate) router: Router,
-}
-
-impl Endpoint for PublicEndpoint {
-    type Output = Response;
-
-    async fn call(&self, request: Request) -> poem::Result<Response> {
-        let state = &self.router.state;
-        let headers = cors::BrowserHeaders::from_request(&request, state);
-        let mut response = middleware::handle(&self.router, request).await;
-        headers.apply(&mut response, state);
-        Ok(response)
-    }
-}
-
 /// Routes requests that passed the middleware.
 pub(crate) struct Router {
-    pub(crate) routes: BoxEndpoint<'static, Response>,
+    routes: BoxEndpoint<'static, Response>,
     pub(crate) paths: PathTable,
     pub(crate) state: Arc<AppState>,
-    pub(crate) metrics: RequestMetrics,
 }
 
 impl Router {
+    /// All routes of the public port.
+    pub(crate) fn new(state: Arc<AppState>) -> Self {
+        let is_development = state.dev_signing_key.is_some();
+        let paths = spec::paths(is_development.then(|| (dev_token::PATH, PathSpec::single_method(Method::POST))));
+        let service = Arc::new(spec::service().into_endpoint());
+        // Registered path by path: nested at the root, the API would shadow the console at `/`.
+        let operations = spec::operation_paths().into_iter();
+        let routes = operations.fold(Route::new(), |routes, path| routes.at(path, service.clone()));
+        let routes = assets::endpoints().fold(routes, |routes, (path, file)| routes.at(path, file));
+        let routes = match &state.dev_signing_key {
+            Some(key) => {
+                let key = dev_token::DevSigningKey(key.clone());
+                routes.at(dev_token::PATH, poem::post(dev_token::issue).data(key))
+            }
+            None => routes,
+        };
+        let routes = routes
+            .at("/", docs_page::console(is_development))
+            .at("/docs", docs_page::swagger_ui())
+            .at("/openapi.json", docs_page::openapi_json())
+            .at("/openapi.yaml", docs_page::openapi_yaml());
+        Self { routes: routes.boxed(), paths, state }
+    }
+
     /// Calls the endpoint of a request. Boxed, so that callers move only a pointer.
     pub(crate) fn call<'a>(&'a self, mut request: Request) -> BoxFuture<'a, poem::Result<Response>> {
         if let Some(answer) = cors::options(&request, &self.paths, &self.state) {
@@ -84,9 +65,7 @@ impl Router {
             _ => Box::pin(self.routes.call(request)),
         }
     }
-}
 
-impl Router {
     /// Checks the query now, or after authentication where a token is needed: other callers must learn nothing about it.
     fn prepare_query(&self, request: &mut Request) -> poem::Result<()> {
         if request.uri().query().is_none() {
