@@ -1,34 +1,15 @@
 //! Detects texts that show nothing: spaces and invisible characters only.
 
-/// Whether every character is `White_Space` or `Default_Ignorable_Code_Point` (Unicode Character Database, `PropList.txt` and
-/// `DerivedCoreProperties.txt`).
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
+
+/// Whether every character is `White_Space` or `Default_Ignorable_Code_Point` of the Unicode Character Database.
 pub(crate) fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || is_default_ignorable(c))
 }
 
-/// `Default_Ignorable_Code_Point`. Unicode reserves code points for future ones, so this list has not changed for more than ten
-/// years.
 fn is_default_ignorable(c: char) -> bool {
-    matches!(
-        c,
-        '\u{AD}'
-            | '\u{34F}'
-            | '\u{61C}'
-            | '\u{115F}'..='\u{1160}'
-            | '\u{17B4}'..='\u{17B5}'
-            | '\u{180B}'..='\u{180F}'
-            | '\u{200B}'..='\u{200F}'
-            | '\u{202A}'..='\u{202E}'
-            | '\u{2060}'..='\u{206F}'
-            | '\u{3164}'
-            | '\u{FE00}'..='\u{FE0F}'
-            | '\u{FEFF}'
-            | '\u{FFA0}'
-            | '\u{FFF0}'..='\u{FFF8}'
-            | '\u{1BCA0}'..='\u{1BCA3}'
-            | '\u{1D173}'..='\u{1D17A}'
-            | '\u{E0000}'..='\u{E0FFF}'
-    )
+    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
 #[cfg(test)]
