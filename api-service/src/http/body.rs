@@ -1,6 +1,7 @@
 //! Request bodies are read with a size limit and checked field by field, so that one response lists all errors. Response bodies
 //! are JSON that is already encoded.
 
+use std::fmt::Display;
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use poem::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use poem::{IntoResponse, Request, RequestBody, Response};
-use poem_openapi::payload::{ParsePayload, Payload};
+use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -24,6 +25,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{auth, authorization};
+use crate::domain::error::DomainError;
 use crate::http::error::{ProblemBody, invalid, problem_error};
 
 /// Maximum body size in bytes. 8,000 characters written as `\uXXXX\uXXXX` take 96,000.
@@ -35,12 +37,6 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 const JSON: &str = "application/json";
-
-/// A body with a schema.
-pub(crate) trait Documented: FromFields {
-    /// Its schema in the OpenAPI document.
-    type Schema: Type;
-}
 
 /// A body that is read field by field.
 pub(crate) trait FromFields: Sized + Send {
@@ -54,30 +50,32 @@ pub(crate) trait FromFields: Sized + Send {
     }
 }
 
-/// A request body.
-pub(crate) struct JsonBody<T>(pub(crate) T);
+/// A request body, documented as an `S`.
+///
+/// poem-openapi's own `Json` has no size limit, stops at the first error and accepts a key twice.
+pub(crate) struct JsonBody<T, S>(pub(crate) T, PhantomData<fn() -> S>);
 
-impl<T: Documented> Payload for JsonBody<T> {
-    const CONTENT_TYPE: &'static str = JSON;
+impl<'a, T: FromFields, S: Type> ApiExtractor<'a> for JsonBody<T, S> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
-    fn check_content_type(content_type: &str) -> bool {
-        is_json(content_type)
-    }
-
-    fn schema_ref() -> MetaSchemaRef {
-        T::Schema::schema_ref()
-    }
+    type ParamType = ();
+    type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        T::Schema::register(registry);
+        S::register(registry);
     }
-}
 
-impl<T: Documented> ParsePayload for JsonBody<T> {
-    const IS_REQUIRED: bool = true;
+    fn request_meta() -> Option<MetaRequest> {
+        let content = vec![MetaMediaType { content_type: JSON, schema: S::schema_ref() }];
+        Some(MetaRequest { description: None, content, required: true })
+    }
 
-    async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        read(request, body.take()?, MAX_BODY_BYTES).await.map(Self)
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        read(request, body.take()?, MAX_BODY_BYTES).await.map(|value| Self(value, PhantomData))
     }
 }
 
@@ -153,30 +151,6 @@ async fn read_within_limit(body: poem::Body, max_bytes: usize) -> std::io::Resul
     Ok(Some(bytes))
 }
 
-impl<'a, T: Documented> ApiExtractor<'a> for JsonBody<T> {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        <Self as Payload>::register(registry);
-    }
-
-    fn request_meta() -> Option<MetaRequest> {
-        let content = vec![MetaMediaType { content_type: Self::CONTENT_TYPE, schema: Self::schema_ref() }];
-        Some(MetaRequest { description: None, content, required: true })
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        body: &mut RequestBody,
-        _options: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        <Self as ParsePayload>::from_request(request, body).await
-    }
-}
-
 fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Box<Problem>> {
     let value = json::parse(bytes).map_err(|error| {
         let problem = Problem::new(400, format!("the body {error}"));
@@ -198,7 +172,35 @@ fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Box<Problem>> {
     }
 }
 
+/// Parses the value of a field. The error says what the value must be.
+type ValueParser<T> = fn(Value) -> Result<T, String>;
+
+/// A string.
+pub(crate) fn text(value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err("must be a string".to_owned()),
+    }
+}
+
+/// An identifier.
+pub(crate) fn id<T: TryFrom<String, Error: Display>>(value: Value) -> Result<T, String> {
+    text(value)?.try_into().map_err(|error: T::Error| error.to_string())
+}
+
+/// A UUID.
+pub(crate) fn uuid(value: Value) -> Result<Uuid, String> {
+    text(value).ok().as_deref().and_then(parse_uuid).ok_or_else(|| "must be a UUID".to_owned())
+}
+
+/// An RFC 3339 time.
+pub(crate) fn time(value: Value) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(&text(value)?, &Rfc3339).map_err(|_| "must be an RFC 3339 time".to_owned())
+}
+
 /// The fields of an object, and the errors found so far.
+///
+/// serde's derived `Deserialize` would end at the first error, and its texts quote the value, which may be message content.
 pub(crate) struct FieldReader {
     object: Map<String, Value>,
     errors: Vec<InputError>,
@@ -211,104 +213,42 @@ impl FieldReader {
         self.errors.push(InputError::new(pointer, why));
     }
 
-    /// Removes and returns a field; `null` counts as absent.
-    fn take(&mut self, field: &str) -> Option<Value> {
-        self.object.remove(field).filter(|value| !value.is_null())
+    /// An optional field: `Some(None)` when it is absent or `null`, `None` when it is invalid.
+    pub(crate) fn optional<T>(&mut self, field: &str, parse: ValueParser<T>) -> Option<Option<T>> {
+        match self.object.remove(field) {
+            None | Some(Value::Null) => Some(None),
+            Some(value) => parse(value).map_err(|why| self.reject(field, why)).ok().map(Some),
+        }
     }
 
     /// A required field.
-    fn require(&mut self, field: &str) -> Option<Value> {
-        let value = self.take(field);
+    pub(crate) fn required<T>(&mut self, field: &str, parse: ValueParser<T>) -> Option<T> {
+        let value = self.optional(field, parse)?;
         if value.is_none() {
             self.reject(field, "is missing");
         }
         value
     }
 
-    fn as_text(&mut self, field: &str, value: Value) -> Option<String> {
-        match value {
-            Value::String(text) => Some(text),
-            _ => {
-                self.reject(field, "must be a string");
-                None
-            }
-        }
-    }
-
-    fn parsed<T>(&mut self, field: &str, value: Value) -> Option<T>
-    where
-        T: TryFrom<String, Error: std::fmt::Display>,
-    {
-        let text = self.as_text(field, value)?;
-        text.try_into().map_err(|error: T::Error| self.reject(field, error.to_string())).ok()
-    }
-
-    /// A required string.
-    pub(crate) fn text(&mut self, field: &str) -> Option<String> {
-        let value = self.require(field)?;
-        self.as_text(field, value)
-    }
-
-    /// A required identifier.
-    pub(crate) fn id<T: TryFrom<String, Error: std::fmt::Display>>(&mut self, field: &str) -> Option<T> {
-        let value = self.require(field)?;
-        self.parsed(field, value)
-    }
-
-    /// An optional identifier: `Some(None)` when absent, `None` when invalid.
-    pub(crate) fn optional_id<T: TryFrom<String, Error: std::fmt::Display>>(
-        &mut self,
-        field: &str,
-    ) -> Option<Option<T>> {
-        match self.take(field) {
-            None => Some(None),
-            Some(value) => self.parsed(field, value).map(Some),
-        }
-    }
-
-    /// An optional string: `Some(None)` when absent, `None` when invalid.
-    pub(crate) fn optional_text(&mut self, field: &str) -> Option<Option<String>> {
-        match self.take(field) {
-            None => Some(None),
-            Some(value) => self.as_text(field, value).map(Some),
-        }
-    }
-
-    /// An optional RFC 3339 time: `Some(None)` when absent, `None` when invalid.
-    pub(crate) fn optional_time(&mut self, field: &str) -> Option<Option<OffsetDateTime>> {
-        let Some(text) = self.optional_text(field)? else { return Some(None) };
-        let time = OffsetDateTime::parse(&text, &Rfc3339);
-        time.map_err(|_| self.reject(field, "must be an RFC 3339 time")).ok().map(Some)
-    }
-
-    /// An optional UUID: `Some(None)` when absent, `None` when invalid.
-    pub(crate) fn optional_uuid(&mut self, field: &str) -> Option<Option<Uuid>> {
-        let Some(value) = self.take(field) else { return Some(None) };
-        let uuid = value.as_str().and_then(parse_uuid);
-        if uuid.is_none() {
-            self.reject(field, "must be a UUID");
-        }
-        uuid.map(Some)
-    }
-
     /// A required array of 1 to `max` UUIDs.
     pub(crate) fn uuids(&mut self, field: &str, max: usize) -> Option<Vec<Uuid>> {
-        let Value::Array(values) = self.require(field)? else {
-            self.reject(field, "must be an array of UUIDs");
-            return None;
-        };
+        let values = self.required(field, |value| match value {
+            Value::Array(values) => Ok(values),
+            _ => Err("must be an array of UUIDs".to_owned()),
+        })?;
         if !(1..=max).contains(&values.len()) {
             self.reject(field, format!("must have 1 to {max} elements"));
             return None;
         }
         let mut uuids = Vec::with_capacity(values.len());
-        for (index, value) in values.iter().enumerate() {
-            match value.as_str().and_then(parse_uuid) {
-                Some(uuid) => uuids.push(uuid),
-                None => self.reject(&format!("{field}/{index}"), "must be a UUID"),
+        let errors_before = self.errors.len();
+        for (index, value) in values.into_iter().enumerate() {
+            match uuid(value) {
+                Ok(uuid) => uuids.push(uuid),
+                Err(why) => self.reject(&format!("{field}/{index}"), why),
             }
         }
-        (uuids.len() == values.len()).then_some(uuids)
+        (self.errors.len() == errors_before).then_some(uuids)
     }
 
     /// All errors. An unknown field is one, so that a misspelt `client_message_id` is noticed.
@@ -337,10 +277,8 @@ impl<T> RawJson<T> {
         Self { json, documented_as: PhantomData }
     }
 
-    pub(crate) fn encode(value: &impl Serialize) -> Result<Self, crate::domain::error::DomainError> {
-        serde_json::to_string(value)
-            .map(Self::from_string)
-            .map_err(|error| crate::domain::error::DomainError::Internal(error.into()))
+    pub(crate) fn encode(value: &impl Serialize) -> Result<Self, DomainError> {
+        serde_json::to_string(value).map(Self::from_string).map_err(|error| DomainError::Internal(error.into()))
     }
 }
 

@@ -3,10 +3,10 @@
 use poem::http::StatusCode;
 use poem::http::header::RETRY_AFTER;
 use poem::{IntoResponse, Response};
+use poem_openapi::ApiResponse;
 use poem_openapi::payload::Payload;
-use poem_openapi::registry::{MetaResponse, MetaResponses, MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
-use poem_openapi::{ApiResponse, ResponseContent};
 use shared::contract::http::problem::{CONTENT_TYPE, InputError, Problem};
 use shared::contract::participant::InvalidPair;
 use shared::kit::rate_limit::RetryAfter;
@@ -78,41 +78,6 @@ pub(crate) enum ApiError {
     /// The database is out of reach, or more waits than may: try again after `Retry-After` seconds. Nothing is half done.
     #[oai(status = 503)]
     Unavailable(ProblemBody),
-}
-
-/// The same for operations with a body, which can fail before the body is parsed.
-pub(crate) struct BodyError(ApiError);
-
-/// Errors of [`crate::http::body::JsonBody`] itself.
-const BODY_ERRORS: [(u16, &str); 3] = [
-    (408, "The body did not arrive in time."),
-    (413, "The body is larger than 256 KiB."),
-    (415, "The body is not `application/json`."),
-];
-
-impl ApiResponse for BodyError {
-    fn meta() -> MetaResponses {
-        let mut meta = ApiError::meta();
-        meta.responses.extend(BODY_ERRORS.map(|(status, description)| MetaResponse {
-            description,
-            status: Some(status),
-            status_range: None,
-            content: ProblemBody::media_types(),
-            headers: Vec::new(),
-        }));
-        meta.responses.sort_by_key(|response| response.status);
-        meta
-    }
-
-    fn register(registry: &mut Registry) {
-        ApiError::register(registry);
-    }
-}
-
-impl From<BodyError> for poem::Error {
-    fn from(BodyError(error): BodyError) -> Self {
-        error.into()
-    }
 }
 
 /// The problem of a use-case error. Logs the cause where the caller is not to blame.
@@ -187,11 +152,5 @@ impl From<Problem> for ApiError {
 impl From<DomainError> for ApiError {
     fn from(error: DomainError) -> Self {
         to_problem(error).into()
-    }
-}
-
-impl From<DomainError> for BodyError {
-    fn from(error: DomainError) -> Self {
-        Self(error.into())
     }
 }

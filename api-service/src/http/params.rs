@@ -1,11 +1,14 @@
 //! Query parameters, validated while they are parsed.
+//!
+//! They are types of their own, because poem-openapi's `validator(pattern)` compiles its expression at every check (up to 79 ms),
+//! its `Query` takes the first of a repeated parameter, and its errors quote the value.
 
 use poem_openapi::registry::MetaSchema;
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use serde_json::json;
-use shared::contract::ids::{ID_PATTERN, LocationId, MAX_ID_LENGTH, ParticipantId};
+use shared::contract::ids::{LocationId, ParticipantId};
 
-use crate::http::openapi::inline::inline_type;
+use crate::http::openapi::schema::{id_schema, inline_type};
 use crate::model::inbox::InboxCursor;
 
 const NOT_A_NUMBER: &str = "is not a whole number";
@@ -28,14 +31,7 @@ macro_rules! parameter {
         $(#[$doc])*
         pub(crate) struct $name(pub(crate) $inner);
 
-        inline_type!($name, true, $schema);
-
-        impl $name {
-            /// A parameter that was given is not null.
-            fn is_null(&self) -> bool {
-                false
-            }
-        }
+        inline_type!($name, true, |_parameter| false, $schema);
 
         impl ParseFromParameter for $name {
             fn parse_from_parameter(value: &str) -> ParseResult<Self> {
@@ -53,16 +49,6 @@ macro_rules! parameter {
             }
         }
     };
-}
-
-/// The schema of an identifier.
-pub(crate) fn id_schema(example: &'static str) -> MetaSchema {
-    let mut schema = MetaSchema::new("string");
-    schema.min_length = Some(1);
-    schema.max_length = Some(MAX_ID_LENGTH);
-    schema.pattern = Some(ID_PATTERN.to_owned());
-    schema.example = Some(json!(example));
-    schema
 }
 
 fn number_schema(minimum: f64, maximum: Option<f64>) -> MetaSchema {

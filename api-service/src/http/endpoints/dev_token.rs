@@ -12,7 +12,7 @@ use shared::contract::participant::ParticipantKind;
 use shared::contract::token::{self, Role};
 use shared::kit::env::Secret;
 
-use crate::http::body::{self, FieldReader, FromFields};
+use crate::http::body::{self, FieldReader, FromFields, id, text};
 use crate::http::error::problem_error;
 
 /// Path of the route.
@@ -33,7 +33,8 @@ struct DevTokenRequest {
 
 impl FromFields for DevTokenRequest {
     fn from_fields(fields: &mut FieldReader) -> Option<Self> {
-        let (sub, role, location) = (fields.id("sub"), fields.text("role"), fields.id("location_id"));
+        let (sub, role) = (fields.required("sub", id), fields.required("role", text));
+        let location = fields.required("location_id", id);
         // The console signs in users and contacts; it needs no service token.
         let kind = match role?.as_str() {
             "user" => Some(ParticipantKind::User),

@@ -10,15 +10,14 @@ use poem_openapi::{ApiExtractor, ApiResponse, ExtractParamOptions, OpenApi};
 use shared::contract::http::problem::InputError;
 use shared::contract::ids::{LocationId, ParticipantId};
 use shared::contract::participant::{Conversation, Participant};
-use uuid::Uuid;
 
 use crate::domain::error::DomainError;
 use crate::domain::history;
 use crate::domain::send;
 use crate::http::auth::{Caller, check_parameters, forbidden};
 use crate::http::authorization;
-use crate::http::body::{Documented, FieldReader, FromFields, JsonBody, RawJson};
-use crate::http::error::{ApiError, BodyError, ProblemBody, invalid, to_problem, too_many_requests};
+use crate::http::body::{FieldReader, FromFields, JsonBody, RawJson, id, text, uuid};
+use crate::http::error::{ApiError, ProblemBody, invalid, to_problem, too_many_requests};
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
 use crate::http::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
@@ -41,8 +40,7 @@ pub(crate) async fn send(request: Request) -> poem::Result<Response> {
         .rate_limits
         .check_send(&caller.origin.principal)
         .map_err(|wait| poem::Error::from_response(too_many_requests(wait, "messages")))?;
-    let body =
-        <JsonBody<SendBody> as ApiExtractor>::from_request(&request, &mut body, ExtractParamOptions::default()).await;
+    let body = SendJson::from_request(&request, &mut body, ExtractParamOptions::default()).await;
     let body = match check_parameters(&request) {
         Ok(()) => body?,
         // A caller without the right to send does not learn what is wrong with the query.
@@ -52,9 +50,10 @@ pub(crate) async fn send(request: Request) -> poem::Result<Response> {
 }
 
 /// 403 when the principal may not act as the sender of this body.
-fn check_sender_rights(request: &Request, body: poem::Result<JsonBody<SendBody>>) -> poem::Result<()> {
+fn check_sender_rights(request: &Request, body: poem::Result<SendJson>) -> poem::Result<()> {
     match body {
-        Ok(JsonBody(SendBody(ask))) => {
+        Ok(body) => {
+            let SendBody(ask) = &body.0;
             authorization::check_sender(request, Some(&ask.location), Some(&ask.sender)).map_err(forbidden)
         }
         Err(refused) if refused.status() == StatusCode::FORBIDDEN => Err(refused),
@@ -95,8 +94,8 @@ impl Messages {
         &self,
         caller: Caller,
         state: Data<&Arc<AppState>>,
-        body: JsonBody<SendBody>,
-    ) -> Result<SendResponse, BodyError> {
+        body: SendJson,
+    ) -> Result<SendResponse, ApiError> {
         let SendBody(ask) = body.0;
         let Caller { origin, audit } = caller;
         let asked = (ask.location.clone(), ask.sender.clone(), ask.receiver.clone());
@@ -185,16 +184,14 @@ fn conversation(
 
 struct SendBody(send::SendMessage);
 
-impl Documented for SendBody {
-    type Schema = schema::SendMessage;
-}
+type SendJson = JsonBody<SendBody, schema::SendMessage>;
 
 impl FromFields for SendBody {
     fn from_fields(fields: &mut FieldReader) -> Option<Self> {
         let (location, sender) = Self::sender(fields);
         let receiver = exactly_one_participant(fields, "receiver_user_id", "receiver_contact_id");
-        let content = fields.text("content");
-        let client_message_id: Option<Option<Uuid>> = fields.optional_uuid("client_message_id");
+        let content = fields.required("content", text);
+        let client_message_id = fields.optional("client_message_id", uuid);
         Some(Self(send::SendMessage {
             location: location?,
             sender: sender?,
@@ -205,14 +202,14 @@ impl FromFields for SendBody {
     }
 
     fn sender(fields: &mut FieldReader) -> (Option<LocationId>, Option<Participant>) {
-        (fields.id("location_id"), exactly_one_participant(fields, "sender_user_id", "sender_contact_id"))
+        (fields.required("location_id", id), exactly_one_participant(fields, "sender_user_id", "sender_contact_id"))
     }
 }
 
 /// Reads exactly one of two fields.
 fn exactly_one_participant(fields: &mut FieldReader, user_field: &str, contact_field: &str) -> Option<Participant> {
-    let user = fields.optional_id(user_field);
-    let contact = fields.optional_id(contact_field);
+    let user = fields.optional(user_field, id);
+    let contact = fields.optional(contact_field, id);
     match (user?, contact?) {
         (Some(user), None) => Some(Participant::user(user)),
         (None, Some(contact)) => Some(Participant::contact(contact)),

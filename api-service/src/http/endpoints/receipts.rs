@@ -9,8 +9,8 @@ use shared::contract::receipt::{MAX_MESSAGE_IDS, ReceiptKind};
 
 use crate::domain::mark;
 use crate::http::auth::{Caller, ParticipantCaller};
-use crate::http::body::{Documented, FieldReader, FromFields, JsonBody, RawJson};
-use crate::http::error::BodyError;
+use crate::http::body::{FieldReader, FromFields, JsonBody, RawJson};
+use crate::http::error::ApiError;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
 use crate::state::AppState;
@@ -35,8 +35,8 @@ impl Receipts {
         &self,
         ParticipantCaller(caller): ParticipantCaller,
         state: Data<&Arc<AppState>>,
-        body: JsonBody<MarkBody>,
-    ) -> Result<MarkResponse, BodyError> {
+        body: MarkJson,
+    ) -> Result<MarkResponse, ApiError> {
         mark(caller, &state, body, ReceiptKind::Read).await
     }
 
@@ -49,18 +49,13 @@ impl Receipts {
         &self,
         ParticipantCaller(caller): ParticipantCaller,
         state: Data<&Arc<AppState>>,
-        body: JsonBody<MarkBody>,
-    ) -> Result<MarkResponse, BodyError> {
+        body: MarkJson,
+    ) -> Result<MarkResponse, ApiError> {
         mark(caller, &state, body, ReceiptKind::Delivered).await
     }
 }
 
-async fn mark(
-    caller: Caller,
-    state: &AppState,
-    body: JsonBody<MarkBody>,
-    kind: ReceiptKind,
-) -> Result<MarkResponse, BodyError> {
+async fn mark(caller: Caller, state: &AppState, body: MarkJson, kind: ReceiptKind) -> Result<MarkResponse, ApiError> {
     let MarkBody(message_ids) = body.0;
     let marks = mark::mark(&caller.origin, &state.store, &state.events, kind, message_ids).await?;
     caller.audit.mark_recorded();
@@ -69,9 +64,7 @@ async fn mark(
 
 struct MarkBody(Vec<MessageId>);
 
-impl Documented for MarkBody {
-    type Schema = schema::MarkMessages;
-}
+type MarkJson = JsonBody<MarkBody, schema::MarkMessages>;
 
 impl FromFields for MarkBody {
     fn from_fields(fields: &mut FieldReader) -> Option<Self> {

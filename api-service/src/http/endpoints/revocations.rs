@@ -8,8 +8,8 @@ use shared::contract::revocation::{Revocation, whole_seconds};
 
 use crate::domain::revoke;
 use crate::http::auth::AdminCaller;
-use crate::http::body::{Documented, FieldReader, FromFields, JsonBody};
-use crate::http::error::BodyError;
+use crate::http::body::{FieldReader, FromFields, JsonBody, id, text, time};
+use crate::http::error::ApiError;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
 use crate::state::AppState;
@@ -37,8 +37,8 @@ impl Admin {
         &self,
         AdminCaller(caller): AdminCaller,
         state: Data<&Arc<AppState>>,
-        body: JsonBody<RevocationBody>,
-    ) -> Result<RevokeResponse, BodyError> {
+        body: JsonBody<RevocationBody, schema::Revocation>,
+    ) -> Result<RevokeResponse, ApiError> {
         let RevocationBody(revocation) = body.0;
         revoke::revoke(&caller.origin, &state.revocation, revocation).await?;
         caller.audit.mark_recorded();
@@ -49,16 +49,12 @@ impl Admin {
 
 struct RevocationBody(Revocation);
 
-impl Documented for RevocationBody {
-    type Schema = schema::Revocation;
-}
-
 impl FromFields for RevocationBody {
     fn from_fields(fields: &mut FieldReader) -> Option<Self> {
-        let jti = fields.optional_text("jti")?;
-        let sub = fields.optional_id("sub")?;
-        let issued_before = fields.optional_time("issued_before")?.map(whole_seconds);
-        let expires_at = fields.optional_time("expires_at")?.map(whole_seconds);
+        let jti = fields.optional("jti", text)?;
+        let sub = fields.optional("sub", id)?;
+        let issued_before = fields.optional("issued_before", time)?.map(whole_seconds);
+        let expires_at = fields.optional("expires_at", time)?.map(whole_seconds);
         match (jti, sub, issued_before, expires_at) {
             (Some(jti), None, None, expires_at) => Some(Self(Revocation::Token { jti, expires_at })),
             (None, Some(sub), Some(issued_before), None) => Some(Self(Revocation::Subject { sub, issued_before })),

@@ -1,7 +1,6 @@
 //! The OpenAPI document, and what is derived from it: the page that shows it, and what each path accepts.
 
 pub(crate) mod docs_page;
-pub(crate) mod inline;
 pub(crate) mod path_table;
 pub(crate) mod schema;
 pub(crate) mod spec;

@@ -1,5 +1,7 @@
 //! What each path accepts: its methods, for `Allow` and CORS, and the query parameters of each operation. Derived from the
 //! OpenAPI document, so that documentation and behaviour cannot differ.
+//!
+//! poem itself answers 405 without `Allow`, answers no `OPTIONS`, and ignores parameters that an operation does not have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

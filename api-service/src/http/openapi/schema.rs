@@ -4,33 +4,61 @@
 //! would drop the model.
 
 use poem_openapi::Object;
-use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
-use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
+use poem_openapi::registry::MetaSchema;
+use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON};
 use serde_json::{Value, json};
+use shared::contract::ids::{ID_PATTERN, MAX_ID_LENGTH};
 
-use crate::http::openapi::inline::inline_type;
-use crate::http::params::id_schema;
 use crate::model::message::MAX_CONTENT_CHARS;
 
+/// Gives a type an inline schema. poem-openapi's derived types are either named, and references to named scalars break client
+/// generators, or cannot state a pattern, a length and an example.
+macro_rules! inline_type {
+    ($name:ident, $required:expr, |$value:ident| $is_none:expr, $schema:expr) => {
+        impl poem_openapi::types::Type for $name {
+            const IS_REQUIRED: bool = $required;
+
+            type RawValueType = Self;
+            type RawElementValueType = Self;
+
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn schema_ref() -> poem_openapi::registry::MetaSchemaRef {
+                poem_openapi::registry::MetaSchemaRef::Inline(Box::new($schema))
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+                Box::new(self.as_raw_value().into_iter())
+            }
+
+            fn is_none(&self) -> bool {
+                let $value = self;
+                $is_none
+            }
+        }
+    };
+}
+pub(crate) use inline_type;
+
+/// A scalar of an object. Absent optional fields are omitted; only nullable fields may be `null`.
 macro_rules! scalar {
     ($(#[$doc:meta])* $name:ident, $required:literal, $schema:expr) => {
         $(#[$doc])*
-        #[derive(Debug, PartialEq)]
+        #[derive(Debug, Default, PartialEq)]
         pub(crate) struct $name(Value);
 
-        inline_type!($name, $required, $schema);
-
-        impl $name {
-            fn is_null(&self) -> bool {
-                self.0.is_null()
-            }
-        }
+        inline_type!($name, $required, |scalar| !$required && scalar.0.is_null(), $schema);
 
         impl ParseFromJSON for $name {
             fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
-                let value = value.unwrap_or_default();
-                let nullable = MetaSchema::from_ref(Self::schema_ref()).nullable || !Self::IS_REQUIRED;
-                match value.is_null() && !nullable {
+                let (value, schema): (_, MetaSchema) = (value.unwrap_or_default(), $schema);
+                match value.is_null() && $required && !schema.nullable {
                     true => Err(ParseError::expected_type(value)),
                     false => Ok(Self(value)),
                 }
@@ -45,18 +73,31 @@ macro_rules! scalar {
     };
 }
 
-/// The schema behind an inline reference.
-trait FromRef {
-    fn from_ref(reference: MetaSchemaRef) -> Self;
+/// Gives an object an example. That it fits the object shows in `openapi.yaml`.
+macro_rules! example {
+    ($name:ident, $($json:tt)+) => {
+        impl poem_openapi::types::Example for $name {
+            fn example() -> Self {
+                Self::parse_from_json(Some(json!($($json)+))).unwrap_or_default()
+            }
+        }
+    };
 }
 
-impl FromRef for MetaSchema {
-    fn from_ref(reference: MetaSchemaRef) -> Self {
-        match reference {
-            MetaSchemaRef::Inline(schema) => *schema,
-            MetaSchemaRef::Reference(_) => Self::ANY,
-        }
-    }
+/// The schema of an identifier.
+pub(crate) fn id_schema(example: &'static str) -> MetaSchema {
+    let mut schema = MetaSchema::new("string");
+    schema.min_length = Some(1);
+    schema.max_length = Some(MAX_ID_LENGTH);
+    schema.pattern = Some(ID_PATTERN.to_owned());
+    schema.example = Some(json!(example));
+    schema
+}
+
+/// A schema of which every value is one of the caller's, so it has no example.
+fn without_example(mut schema: MetaSchema) -> MetaSchema {
+    schema.example = None;
+    schema
 }
 
 fn text(format: &'static str, example: &'static str) -> MetaSchema {
@@ -67,8 +108,7 @@ fn text(format: &'static str, example: &'static str) -> MetaSchema {
 
 fn nullable(mut schema: MetaSchema) -> MetaSchema {
     schema.nullable = true;
-    schema.example = None;
-    schema
+    without_example(schema)
 }
 
 fn count(format: &'static str) -> MetaSchema {
@@ -93,12 +133,12 @@ const TIME_EXAMPLE: &str = "2026-11-22T12:00:00.123456Z";
 scalar!(/** A location. */ Location, true, id_schema("loc1"));
 scalar!(/** A user. */ User, true, id_schema("doc123"));
 scalar!(/** A user. Optional. */ OptionalUser, false, id_schema("doc123"));
-scalar!(/** Another user. Optional. */ OtherUser, false, { let mut schema = id_schema("doc789"); schema.example = None; schema });
+scalar!(/** Another user. Optional. */ OtherUser, false, without_example(id_schema("")));
 scalar!(/** A contact. Optional. */ OptionalContact, false, id_schema("pat456"));
-scalar!(/** Another contact. Optional. */ OtherContact, false, { let mut schema = id_schema(""); schema.example = None; schema });
+scalar!(/** Another contact. Optional. */ OtherContact, false, without_example(id_schema("")));
 scalar!(/** A message's text. */ Content, true, content());
 scalar!(/** A UUID. */ Id, true, text("uuid", UUID_EXAMPLE));
-scalar!(/** A UUID, or nothing. */ OptionalId, false, { let mut schema = text("uuid", ""); schema.example = None; schema });
+scalar!(/** A UUID, or nothing. */ OptionalId, false, without_example(text("uuid", "")));
 scalar!(/** A UUID, or null. */ NullableId, true, nullable(text("uuid", "")));
 scalar!(/** RFC 3339, UTC, microseconds. */ Timestamp, true, text("date-time", TIME_EXAMPLE));
 scalar!(/** The same, or null. */ NullableTimestamp, true, nullable(text("date-time", "")));
@@ -117,20 +157,11 @@ scalar!(
         schema
     }
 );
-scalar!(
-    /** A time. Optional. */
-    OptionalTime,
-    false,
-    {
-        let mut schema = text("date-time", "");
-        schema.example = None;
-        schema
-    }
-);
+scalar!(/** A time. Optional. */ OptionalTime, false, without_example(text("date-time", "")));
 
 /// A message to send. Exactly one of `sender_user_id` and `sender_contact_id`, and exactly one of
 /// `receiver_user_id` and `receiver_contact_id`; contacts do not write to contacts.
-#[derive(Object)]
+#[derive(Default, Object)]
 #[oai(deny_unknown_fields, example, skip_serializing_if_is_none)]
 pub(crate) struct SendMessage {
     location_id: Location,
@@ -145,22 +176,15 @@ pub(crate) struct SendMessage {
     client_message_id: OptionalId,
 }
 
-impl poem_openapi::types::Example for SendMessage {
-    fn example() -> Self {
-        Self {
-            location_id: Location(json!("loc1")),
-            sender_user_id: OptionalUser(json!("doc123")),
-            sender_contact_id: OtherContact(Value::Null),
-            receiver_user_id: OtherUser(Value::Null),
-            receiver_contact_id: OptionalContact(json!("pat456")),
-            content: Content(json!("Hello patient!")),
-            client_message_id: OptionalId(Value::Null),
-        }
-    }
-}
+example!(SendMessage, {
+    "location_id": "loc1",
+    "sender_user_id": "doc123",
+    "receiver_contact_id": "pat456",
+    "content": "Hello patient!",
+});
 
 /// A message as it is stored.
-#[derive(Object)]
+#[derive(Default, Object)]
 #[oai(deny_unknown_fields, example, skip_serializing_if_is_none)]
 pub(crate) struct Message {
     /// UUIDv7.
@@ -184,26 +208,17 @@ pub(crate) struct Message {
     is_read: bool,
 }
 
-impl poem_openapi::types::Example for Message {
-    fn example() -> Self {
-        Self {
-            id: Id(json!(UUID_EXAMPLE)),
-            conversation_id: Id(json!("d73d142b-e255-53a0-a91a-0514e07ecfcf")),
-            seq: Seq(json!(1)),
-            location_id: Location(json!("loc1")),
-            sender_user_id: OptionalUser(json!("doc123")),
-            sender_contact_id: OtherContact(Value::Null),
-            receiver_user_id: OtherUser(Value::Null),
-            receiver_contact_id: OptionalContact(json!("pat456")),
-            content: Content(json!("Hello patient!")),
-            client_message_id: NullableId(Value::Null),
-            sent_at: Timestamp(json!(TIME_EXAMPLE)),
-            delivered_at: NullableTimestamp(Value::Null),
-            read_at: NullableTimestamp(Value::Null),
-            is_read: false,
-        }
-    }
-}
+example!(Message, {
+    "id": UUID_EXAMPLE,
+    "conversation_id": "d73d142b-e255-53a0-a91a-0514e07ecfcf",
+    "seq": 1,
+    "location_id": "loc1",
+    "sender_user_id": "doc123",
+    "receiver_contact_id": "pat456",
+    "content": "Hello patient!",
+    "sent_at": TIME_EXAMPLE,
+    "is_read": false,
+});
 
 /// A page of a conversation, ascending by `seq`.
 #[derive(Object)]
@@ -216,7 +231,7 @@ pub(crate) struct History {
 }
 
 /// Messages to mark.
-#[derive(Object)]
+#[derive(Default, Object)]
 #[oai(deny_unknown_fields, example)]
 pub(crate) struct MarkMessages {
     /// 1 to 500 ids of messages that the caller received.
@@ -224,11 +239,7 @@ pub(crate) struct MarkMessages {
     message_ids: Vec<Id>,
 }
 
-impl poem_openapi::types::Example for MarkMessages {
-    fn example() -> Self {
-        Self { message_ids: vec![Id(json!(UUID_EXAMPLE))] }
-    }
-}
+example!(MarkMessages, { "message_ids": [UUID_EXAMPLE] });
 
 /// A message that the caller received, as it stands now.
 #[derive(Object)]
@@ -314,7 +325,7 @@ pub(crate) struct Problem {
 }
 
 /// What to revoke: one token by `jti`, or all tokens of `sub` issued before a given time.
-#[derive(Object)]
+#[derive(Default, Object)]
 #[oai(deny_unknown_fields, example, skip_serializing_if_is_none)]
 pub(crate) struct Revocation {
     /// The claim `jti` of one token.
@@ -327,16 +338,7 @@ pub(crate) struct Revocation {
     expires_at: OptionalTime,
 }
 
-impl poem_openapi::types::Example for Revocation {
-    fn example() -> Self {
-        Self {
-            jti: OptionalText(json!(UUID_EXAMPLE)),
-            sub: OptionalUser(Value::Null),
-            issued_before: OptionalTime(Value::Null),
-            expires_at: OptionalTime(Value::Null),
-        }
-    }
-}
+example!(Revocation, { "jti": UUID_EXAMPLE });
 
 /// What stands for the caller's token in the query of `/ws`, once.
 #[derive(Object)]

@@ -56,21 +56,38 @@ pub(crate) fn swagger_ui() -> String {
     service().swagger_ui_html().replace(&service().spec(), &json())
 }
 
-/// The generated document, completed with what poem-openapi cannot express: closed objects, headers and examples of errors.
+/// The generated document, completed with what poem-openapi cannot express: closed objects, whole numbers, the errors of a body,
+/// and headers and examples that depend on the status of a response.
 fn document() -> Value {
-    // poem-openapi writes `application/json; charset=utf-8` for its own payloads.
-    let text = service().spec().replace("application/json; charset=utf-8", "application/json");
-    let mut document: Value = serde_json::from_str(&text).unwrap_or_default();
+    let mut document: Value = serde_json::from_str(&service().spec()).unwrap_or_default();
     for closed in ["SendMessage", "MarkMessages", "Revocation"] {
         document["components"]["schemas"][closed]["additionalProperties"] = json!(false);
     }
     for operation in objects(&mut document["paths"]).flat_map(objects) {
-        for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        let has_body = operation.get("requestBody").is_some();
+        let Some(responses) = operation["responses"].as_object_mut() else { continue };
+        if has_body {
+            responses.extend(BODY_ERRORS.map(|(status, description)| (status.to_owned(), body_error(description))));
+            responses.sort_keys();
+        }
+        for (status, response) in responses {
             describe_response(status.parse().unwrap_or_default(), response);
         }
     }
     write_whole_numbers(&mut document);
     document
+}
+
+/// Errors of [`crate::http::body::JsonBody`] itself.
+const BODY_ERRORS: [(&str, &str); 3] = [
+    ("408", "The body did not arrive in time."),
+    ("413", "The body is larger than 256 KiB."),
+    ("415", "The body is not `application/json`."),
+];
+
+fn body_error(description: &str) -> Value {
+    let schema = json!({"$ref": "#/components/schemas/Problem"});
+    json!({"description": description, "content": {CONTENT_TYPE: {"schema": schema}}})
 }
 
 fn objects(value: &mut Value) -> impl Iterator<Item = &mut Value> {
