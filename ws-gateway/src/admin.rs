@@ -12,16 +12,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::contract::http::problem_stream::ProblemStream;
 use shared::kit::net::accept::{AcceptLoop, AcceptMetrics, Accepted};
+use shared::kit::telemetry::SERVICE_READY;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::http;
 use crate::http::server::MAX_HEADER_BYTES;
-use crate::metrics as service_metrics;
+use crate::http::{self, HttpError};
 use crate::state::AppState;
 
 /// Concurrent requests.
@@ -63,16 +64,30 @@ async fn respond(
         ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if *request.method() == Method::OPTIONS => {
             http::options_response(&id)
         }
-        ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if !is_read => http::method_not_allowed(&id),
+        ("/healthz" | "/readyz", _) | ("/metrics", Some(_)) if !is_read => {
+            HttpError::method_not_allowed().into_response(&id)
+        }
         ("/healthz", _) => http::health_ok(&id),
         ("/readyz", _) => http::readiness(app),
         ("/metrics", Some(metrics)) => {
-            service_metrics::collect(app);
+            set_gauges(app);
             let mut response = Response::new(Full::from(metrics.render()));
             let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
-        _ => http::admin_not_found(&id),
+        _ => {
+            let detail = "no such path; this port serves `/metrics`, `/healthz` and `/readyz`";
+            HttpError::not_found(detail).into_response(&id)
+        }
     })
+}
+
+/// Sets the gauges that are not updated when they change.
+fn set_gauges(app: &AppState) {
+    gauge!(SERVICE_READY.name).set(f64::from(u8::from(http::is_ready(app).is_ok())));
+    gauge!("ehr_chat_gateway_receipts_queue_depth").set(app.receipts.queued_weight() as f64);
+    gauge!("ehr_chat_gateway_presence_participants").set(app.presence.participant_count() as f64);
+    let free = app.handshake_permits.available_permits();
+    gauge!("ehr_chat_gateway_handshakes_in_flight").set(app.max_handshakes.saturating_sub(free) as f64);
 }

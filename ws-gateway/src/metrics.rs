@@ -1,13 +1,9 @@
-//! Every metric of this service, and the gauges that are collected on each scrape.
+//! Every metric of this service.
 //!
 //! A test compares this list with docs/operate/metrics.md.
 
-use metrics::gauge;
 use shared::kit::telemetry::MetricKind::{Counter, Gauge, Histogram};
 use shared::kit::telemetry::{LOG_LINES_DROPPED, MetricSpec, PROCESS_START_TIME, SERVICE_READY};
-
-use crate::http;
-use crate::state::AppState;
 
 const OUTCOMES: &[&str] = &[
     "accepted",
@@ -21,8 +17,7 @@ const OUTCOMES: &[&str] = &[
     "refused",
     "too_slow",
 ];
-const CODES: &[&str] =
-    &["1001", "1002", "1007", "1008", "1009", "1013", "4401", "4403", "4408", "4429", "peer", "gone"];
+const CODES: &[&str] = &["1001", "1002", "1007", "1008", "1009", "4401", "4408", "4429", "peer", "gone"];
 
 /// All metrics.
 pub(crate) const METRICS: &[MetricSpec] = &[
@@ -189,15 +184,6 @@ pub(crate) const METRICS: &[MetricSpec] = &[
     MetricSpec::new(Counter, "ehr_chat_trace_exports_total", "batches of spans for the collector")
         .with_label("outcome", &["sent", "failed"]),
 ];
-
-/// Sets the gauges that are not updated when they change.
-pub(crate) fn collect(app: &AppState) {
-    gauge!(SERVICE_READY.name).set(f64::from(u8::from(http::is_ready(app).is_ok())));
-    gauge!("ehr_chat_gateway_receipts_queue_depth").set(app.receipts.queued_weight() as f64);
-    gauge!("ehr_chat_gateway_presence_participants").set(app.presence.participant_count() as f64);
-    let free = app.handshake_permits.available_permits();
-    gauge!("ehr_chat_gateway_handshakes_in_flight").set(app.max_handshakes.saturating_sub(free) as f64);
-}
 
 #[cfg(test)]
 mod tests {

@@ -3,5 +3,5 @@
 mod revocations;
 mod ticket_redeemer;
 
-pub use revocations::RevocationSync;
-pub use ticket_redeemer::{RedeemError, TicketRedeemer};
+pub(crate) use revocations::RevocationSync;
+pub(crate) use ticket_redeemer::{RedeemError, TicketRedeemer};

@@ -32,7 +32,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 const PAGE_ENTRIES: usize = 2_000;
 
 /// Keeps the revocations up to date.
-pub struct RevocationSync {
+pub(crate) struct RevocationSync {
     revocations: Arc<RevocationSet>,
     loaded: AtomicBool,
 }
@@ -58,7 +58,7 @@ enum PollResult {
 
 impl RevocationSync {
     /// Follows Redis until `shutdown`, and closes the sockets of revoked tokens.
-    pub fn start(redis: RedisNodes, hub: Arc<Hub>, shutdown: &Shutdown) -> Arc<Self> {
+    pub(crate) fn start(redis: RedisNodes, hub: Arc<Hub>, shutdown: &Shutdown) -> Arc<Self> {
         let sync = Arc::new(Self { revocations: Arc::default(), loaded: AtomicBool::new(false) });
         let syncing = sync.clone();
         shutdown.spawn_until("revocations", async move {
@@ -72,13 +72,13 @@ impl RevocationSync {
 
     /// The known revocations, for the token verifier.
     #[must_use]
-    pub fn revocations(&self) -> &Arc<RevocationSet> {
+    pub(crate) fn revocations(&self) -> &Arc<RevocationSet> {
         &self.revocations
     }
 
     /// Whether the first complete read is done.
     #[must_use]
-    pub fn is_loaded(&self) -> bool {
+    pub(crate) fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 

@@ -11,7 +11,7 @@ use crate::redis::RedisNodes;
 
 /// Why a ticket is not accepted.
 #[derive(Debug, thiserror::Error)]
-pub enum RedeemError {
+pub(crate) enum RedeemError {
     /// The ticket never existed, was used, or has expired.
     #[error("the ticket is unknown, was used, or has expired: get a new one")]
     Unknown,
@@ -22,12 +22,12 @@ pub enum RedeemError {
 
 /// Redeems tickets.
 #[derive(Clone)]
-pub struct TicketRedeemer(RedisNodes);
+pub(crate) struct TicketRedeemer(RedisNodes);
 
 impl TicketRedeemer {
     /// A redeemer of the tickets in this Redis.
     #[must_use]
-    pub fn new(redis: RedisNodes) -> Self {
+    pub(crate) fn new(redis: RedisNodes) -> Self {
         Self(redis)
     }
 
@@ -35,7 +35,7 @@ impl TicketRedeemer {
     ///
     /// # Errors
     /// [`RedeemError`]
-    pub async fn redeem(&self, ticket: &Ticket) -> Result<Secret, RedeemError> {
+    pub(crate) async fn redeem(&self, ticket: &Ticket) -> Result<Secret, RedeemError> {
         let key = keys::ticket_key(ticket);
         let sealed: Option<Bytes> = self.0.execute(&key, async |client| client.getdel(&key).await).await?;
         let sealed = sealed.ok_or(RedeemError::Unknown)?;

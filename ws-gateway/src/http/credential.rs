@@ -7,11 +7,13 @@ use shared::contract::ticket::Ticket;
 use shared::contract::token::{Principal, TokenError, bearer};
 
 use super::error::HttpError;
-use super::handshake::{BEARER_SUBPROTOCOL, query_error};
 use super::headers::{header, list_members};
 use super::query;
 use crate::auth::RedeemError;
 use crate::state::AppState;
+
+/// A subprotocol that carries a token. Browsers cannot set the `Authorization` header.
+pub(super) const BEARER_SUBPROTOCOL: &str = "bearer.";
 
 /// What a client authenticates with.
 pub(super) enum Credential<'a> {
@@ -22,7 +24,7 @@ pub(super) enum Credential<'a> {
 /// Finds the credential: a token in a header or a subprotocol, or a ticket in the query.
 pub(super) fn credential<B>(request: &Request<B>) -> Result<Credential<'_>, HttpError> {
     let headers = request.headers();
-    let ticket = query::ticket(request.uri().query().unwrap_or_default()).map_err(query_error)?;
+    let ticket = query::ticket(request.uri().query().unwrap_or_default())?;
     let in_subprotocol =
         list_members(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
     match (ticket, in_subprotocol) {

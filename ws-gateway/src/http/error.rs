@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::header::{SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use shared::contract::http::problem::{self, InputError, Problem};
+use shared::contract::http::query::QueryError;
 use shared::contract::token::{AuthorizationError, TokenError};
 use shared::kit::rate_limit::RetryAfter;
 
@@ -23,7 +24,7 @@ pub(crate) struct HttpError {
 }
 
 impl HttpError {
-    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             problem: Box::new(Problem::new(status.as_u16(), detail)),
             headers: Vec::new(),
@@ -41,7 +42,11 @@ impl HttpError {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    pub(super) fn method_not_allowed() -> Self {
+    pub(crate) fn not_found(detail: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
         let detail = "method not allowed; see the `Allow` header";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, detail).with(ALLOW, ALLOWED_METHODS)
     }
@@ -155,5 +160,15 @@ impl HttpError {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
         }
         response
+    }
+}
+
+/// A malformed query is a 400; a missing or invalid value is a 422.
+impl From<QueryError> for HttpError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Unreadable(detail, errors) => Self::bad_request(detail).with_errors(errors),
+            QueryError::Invalid(errors) => Self::invalid(errors),
+        }
     }
 }

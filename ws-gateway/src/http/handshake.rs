@@ -10,7 +10,7 @@ use hyper::header::HeaderValue;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY};
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::http::uri::Authority;
-use hyper::{Method, Request, StatusCode, Version};
+use hyper::{Method, Request, Version};
 use shared::contract::audit::{Action, AuditActor, AuditEntry};
 use shared::contract::event::Cursor;
 use shared::contract::http::headers::{self, HeaderError};
@@ -22,23 +22,20 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::credential::{authenticate, credential};
+use super::credential::{BEARER_SUBPROTOCOL, authenticate, credential};
 use super::error::HttpError;
 use super::headers::{has_body, header, is_valid_key, list_members, request_id_of, single_header};
 use super::health::is_ready;
-use super::query::{self, ConnectQuery, QueryError};
+use super::query::{self, ConnectQuery};
 use super::response::{self, HttpResponse, health_ok, options_response};
 use crate::hub::JoinError;
-use crate::hub::topic::Topic;
-use crate::rate_limit::SocketPermit;
-use crate::session::close_reason::CloseReason;
-use crate::state::{AppState, InitialState, SubscribeError};
+use crate::session::{self, AcceptedSocket, SubscribeError};
+use crate::socket::{CloseReason, Topic};
+use crate::state::AppState;
 use crate::streams::audit::is_recorded;
 
 /// The subprotocol of this server.
 const SUBPROTOCOL: &str = "chat.v1";
-/// A subprotocol that carries a token. Browsers cannot set the `Authorization` header.
-pub(super) const BEARER_SUBPROTOCOL: &str = "bearer.";
 
 /// Several times the longest valid query.
 const MAX_QUERY_BYTES: usize = 4 * 1024;
@@ -58,17 +55,6 @@ pub(crate) enum Upgrade {
     Accepted(Box<AcceptedSocket>),
     /// The socket is closed at once. A browser can read a close code, but not the status of a failed handshake.
     Rejected(CloseReason),
-}
-
-/// An authorized and subscribed socket. It starts once the response is written.
-pub(crate) struct AcceptedSocket {
-    /// Request id and address of the client.
-    pub(crate) context: RequestContext,
-    pub(crate) principal: Arc<Principal>,
-    pub(crate) topic: Topic,
-    pub(crate) start: InitialState,
-    /// Counts this socket against the limits.
-    pub(crate) permit: Box<SocketPermit>,
 }
 
 /// What the audit entry of a handshake names, as far as it is known.
@@ -132,9 +118,7 @@ pub(crate) async fn respond<B>(
         "/healthz" | "/readyz" if !readable => Err(HttpError::method_not_allowed()),
         "/healthz" => Ok(health_ok(id)),
         "/readyz" => is_ready(app).map(|()| health_ok(id)),
-        _ => {
-            Err(HttpError::new(StatusCode::NOT_FOUND, "no such path; this port serves `/ws`, `/healthz` and `/readyz`"))
-        }
+        _ => Err(HttpError::not_found("no such path; this port serves `/ws`, `/healthz` and `/readyz`")),
     };
     let response = outcome.unwrap_or_else(|error| error.into_response(id));
     end_span(span, &response);
@@ -212,7 +196,8 @@ async fn upgrade<B>(
         tracing::info!(request_id = &*context.request_id, "socket limit reached");
         return Ok((response, Upgrade::Rejected(CloseReason::TooManySockets)));
     };
-    let start = app.subscribe(&upgrade_request.topic, &principal, upgrade_request.cursor).await.map_err(|error| {
+    let subscribed = session::subscribe(app, &upgrade_request.topic, &principal, upgrade_request.cursor).await;
+    let start = subscribed.map_err(|error| {
         if !matches!(error, SubscribeError::Join(JoinError::GoingAway)) {
             tracing::warn!(request_id = &*context.request_id, %error, "subscription failed");
         }
@@ -287,15 +272,8 @@ fn authorize<B>(
         audit.topic = Some(topic);
         allowed.map_err(HttpError::forbidden)?;
     }
-    let ConnectQuery { topic, cursor } = connect_query.map_err(query_error)?;
+    let ConnectQuery { topic, cursor } = connect_query?;
     Ok(UpgradeRequest { topic, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })
-}
-
-pub(super) fn query_error(error: QueryError) -> HttpError {
-    match error {
-        QueryError::Unreadable(detail, errors) => HttpError::bad_request(detail).with_errors(errors),
-        QueryError::Invalid(errors) => HttpError::invalid(errors),
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod query;
 mod response;
 pub(crate) mod server;
 
-pub(crate) use handshake::AcceptedSocket;
+pub(crate) use error::HttpError;
 pub(crate) use headers::request_id_of;
 pub(crate) use health::{is_ready, readiness};
-pub(crate) use response::{admin_not_found, health_ok, method_not_allowed, options_response};
+pub(crate) use response::{health_ok, options_response};

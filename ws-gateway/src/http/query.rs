@@ -8,11 +8,10 @@ use std::str::FromStr;
 
 use shared::contract::event::Cursor;
 use shared::contract::http::problem::InputError;
-pub(crate) use shared::contract::http::query::QueryError;
-use shared::contract::http::query::{self, Parameter};
+use shared::contract::http::query::{self, Parameter, QueryError};
 use shared::contract::participant::{Conversation, InvalidPair, Participant};
 
-use crate::hub::topic::Topic;
+use crate::socket::Topic;
 
 /// A parsed query.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,8 +8,6 @@ use hyper::{Response, StatusCode};
 use shared::contract::http::problem::{self, REQUEST_ID_HEADER};
 use shared::contract::http::web_security::SECURITY_HEADERS;
 
-use super::error::HttpError;
-
 /// A complete response.
 pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
@@ -71,15 +69,4 @@ fn insert(headers: &mut hyper::HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
-}
-
-/// 404 of the admin port. It opens no sockets.
-pub(crate) fn admin_not_found(request_id: &str) -> HttpResponse {
-    let detail = "no such path; this port serves `/metrics`, `/healthz` and `/readyz`";
-    HttpError::new(StatusCode::NOT_FOUND, detail).into_response(request_id)
-}
-
-/// 405.
-pub(crate) fn method_not_allowed(request_id: &str) -> HttpResponse {
-    HttpError::method_not_allowed().into_response(request_id)
 }

@@ -4,35 +4,23 @@
 //! 2. The subscriber takes the room ([`Hub::take_backfills`]) and reads the log from the room's position.
 //! 3. The room sends what the log held, then the buffered events ([`Hub::apply_backfill`]).
 
-use std::sync::Arc;
-
 use shared::contract::event::Cursor;
 use shared::contract::redis::keys::Channel;
 use uuid::Uuid;
 
 use super::Hub;
-use super::outbound_queue::EncodedEvent;
-use super::room::{Room, SubscriptionState};
-
-/// The result of reading a conversation's log.
-#[derive(Debug)]
-pub enum Backfill {
-    /// The log still holds the last event that was sent. These came after it.
-    Events(Vec<Arc<EncodedEvent>>),
-    /// The log no longer holds that event, so the missed events are unknown. This is the log's newest entry.
-    Gap(Cursor),
-}
+use super::room::{Backfill, Room, SubscriptionState};
 
 impl Hub {
     /// An API service reports that it cannot publish a conversation's events, or that it can again.
-    pub fn record_publish_outage(&self, channel: &str, instance: Uuid, is_recovered: bool) {
+    pub(crate) fn record_publish_outage(&self, channel: &str, instance: Uuid, is_recovered: bool) {
         if let Some(room) = self.shard(channel).lock().rooms.get_mut(channel) {
             room.record_publish_outage(instance, is_recovered);
         }
     }
 
     /// Ends outages that no API service repeats. Their rooms read the log once more and then recover.
-    pub fn expire_publish_outages(&self) {
+    pub(crate) fn expire_publish_outages(&self) {
         for mut guard in self.lock_shards() {
             let shard = &mut *guard;
             let stale =
@@ -46,7 +34,7 @@ impl Hub {
     }
 
     /// An event could not be decoded. The room reads it from the log.
-    pub fn mark_gap(&self, channel: &str) {
+    pub(crate) fn mark_gap(&self, channel: &str) {
         let mut guard = self.shard(channel).lock();
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(channel) else { return };
@@ -65,7 +53,7 @@ impl Hub {
 
     /// The positions of all active rooms, for comparison with their logs.
     #[must_use]
-    pub fn positions(&self) -> Vec<(Channel, Cursor)> {
+    pub(crate) fn positions(&self) -> Vec<(Channel, Cursor)> {
         let mut positions = Vec::new();
         for shard in self.lock_shards() {
             let live = shard
@@ -79,7 +67,7 @@ impl Hub {
 
     /// If the room is still at `position`, subscribes it again and then reads its log. The subscription itself may
     /// have been lost. Returns whether it did.
-    pub fn resubscribe_if_at(&self, channel: &Channel, position: Cursor) -> bool {
+    pub(crate) fn resubscribe_if_at(&self, channel: &Channel, position: Cursor) -> bool {
         let mut guard = self.shard(channel.as_str()).lock();
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(channel) else { return false };
@@ -94,13 +82,13 @@ impl Hub {
     }
 
     /// Waits until [`Hub::take_backfills`] may return rooms.
-    pub async fn backfill_requested(&self) {
+    pub(crate) async fn backfill_requested(&self) {
         self.backfill_requested.notified().await;
     }
 
     /// Takes at most `limit` rooms whose log is to be read, each with its position. Each must be returned with
     /// [`Hub::apply_backfill`] or [`Hub::backfill_failed`].
-    pub fn take_backfills(&self, limit: usize) -> Vec<(Channel, Cursor)> {
+    pub(crate) fn take_backfills(&self, limit: usize) -> Vec<(Channel, Cursor)> {
         let mut rooms = Vec::new();
         for mut shard in self.lock_shards() {
             while rooms.len() < limit
@@ -115,7 +103,7 @@ impl Hub {
     }
 
     /// Sends the result of a backfill, before the events that arrived during it.
-    pub fn apply_backfill(&self, channel: &Channel, backfill: Backfill) {
+    pub(crate) fn apply_backfill(&self, channel: &Channel, backfill: Backfill) {
         let mut guard = self.shard(channel.as_str()).lock();
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(channel) else { return };
@@ -127,7 +115,7 @@ impl Hub {
     }
 
     /// The log could not be read. The room is queued again.
-    pub fn backfill_failed(&self, channel: &Channel) {
+    pub(crate) fn backfill_failed(&self, channel: &Channel) {
         let mut guard = self.shard(channel.as_str()).lock();
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(channel) else { return };

@@ -11,12 +11,12 @@ use crate::redis::SlotSet;
 
 impl Hub {
     /// The subscriber has connected to a single server. Nothing is subscribed yet.
-    pub fn connected(&self) {
+    pub(crate) fn connected(&self) {
         self.slots_connected(&SlotSet::all());
     }
 
     /// The connection is lost, and with it every subscription.
-    pub fn disconnected(&self) {
+    pub(crate) fn disconnected(&self) {
         self.slots_disconnected(&SlotSet::all());
     }
 
@@ -74,7 +74,7 @@ impl Hub {
     }
 
     /// Redis has ended one subscription on its own, as it does when a slot moves to another node.
-    pub fn subscription_ended(&self, channel: &str) {
+    pub(crate) fn subscription_ended(&self, channel: &str) {
         let mut guard = self.shard(channel).lock();
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(channel) else { return };
@@ -95,19 +95,19 @@ impl Hub {
 
     /// Whether Redis serves all channels now.
     #[must_use]
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.shards[0].lock().served_slots.is_whole()
     }
 
     /// Whether Redis serves any channel now.
     #[must_use]
-    pub fn is_partly_connected(&self) -> bool {
+    pub(crate) fn is_partly_connected(&self) -> bool {
         !self.shards[0].lock().served_slots.is_empty()
     }
 
     /// Whether any server was ever connected.
     #[must_use]
-    pub fn has_ever_connected(&self) -> bool {
+    pub(crate) fn has_ever_connected(&self) -> bool {
         self.shards[0].lock().has_ever_connected
     }
 

@@ -5,14 +5,12 @@
 
 mod backfill;
 mod coverage;
+mod epoch;
 mod membership;
-pub mod outbound_queue;
 mod room;
 mod subscriptions;
-pub(crate) mod topic;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,39 +19,22 @@ use shared::contract::event::Event;
 use shared::contract::redis::keys::Channel;
 use shared::contract::revocation::RevocationSet;
 use shared::contract::token::Principal;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue, QueueItem};
 use crate::redis::SlotSet;
-use crate::session::close_reason::CloseReason;
-pub use backfill::Backfill;
-pub use membership::{ChannelGuard, Membership};
+use crate::socket::{CloseReason, EncodedEvent, QueueItem};
+pub(crate) use membership::{ChannelGuard, JoinError, Membership};
+pub(crate) use room::Backfill;
 use room::{Received, Room, SubscriptionState};
-pub use subscriptions::SubscriptionChanges;
-
-/// Incremented whenever events may have been lost. A position that was read under one epoch is worthless under the
-/// next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Epoch(u64);
-
-/// Why a socket cannot join now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum JoinError {
-    /// Redis does not serve this channel.
-    #[error("redis is not connected")]
-    Disconnected,
-    /// This gateway shuts down.
-    #[error("gateway is shutting down")]
-    GoingAway,
-}
+pub(crate) use subscriptions::SubscriptionChanges;
 
 /// Shards have separate locks, so that joining sockets do not delay events of other conversations.
 const SHARDS: usize = 64;
 
 /// The rooms of all topics that a socket of this gateway subscribes to.
 #[derive(Debug)]
-pub struct Hub {
+pub(crate) struct Hub {
     shards: [Mutex<Shard>; SHARDS],
     /// The shard that is asked first for its changes. It rotates, so that no shard starves.
     first_shard: AtomicUsize,
@@ -80,7 +61,7 @@ struct Shard {
 impl Hub {
     /// An empty hub, not connected.
     #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             first_shard: AtomicUsize::new(0),
@@ -100,84 +81,9 @@ impl Hub {
         from.iter().chain(before).map(Mutex::lock)
     }
 
-    /// Adds a socket to a room. From now on its queue receives the room's events.
-    ///
-    /// # Errors
-    /// [`JoinError`]
-    pub fn join(self: &Arc<Self>, channel: Channel, outbound: Arc<OutboundQueue>) -> Result<Membership, JoinError> {
-        let mut guard = self.shard(channel.as_str()).lock();
-        let shard = &mut *guard;
-        if shard.is_draining {
-            return Err(JoinError::GoingAway);
-        }
-        if !shard.served_slots.contains(channel.as_str()) {
-            return Err(JoinError::Disconnected);
-        }
-        let (channel, room) = match shard.rooms.entry(channel) {
-            // Shares the name with the room.
-            Entry::Occupied(entry) => (entry.key().clone(), entry.into_mut()),
-            Entry::Vacant(entry) => {
-                let channel = entry.key().clone();
-                shard.to_subscribe.push(channel.clone());
-                self.subscriptions_changed.notify_one();
-                let room = Room::new(&channel);
-                (channel, entry.insert(room))
-            }
-        };
-        let (subscribed, confirmed) = oneshot::channel();
-        let joined_early = room.position.is_none();
-        room.sockets.push(outbound.clone());
-        match room.subscription {
-            // The receiver still exists.
-            SubscriptionState::Active => drop(subscribed.send(Epoch(shard.epoch))),
-            SubscriptionState::Pending | SubscriptionState::Subscribing => room.subscribe_waiters.push(subscribed),
-        }
-        drop(guard);
-        Ok(Membership { hub: self.clone(), channel, outbound, subscribed: Some(confirmed), joined_early })
-    }
-
-    fn leave(&self, channel: &Channel, outbound: &Arc<OutboundQueue>) {
-        let mut guard = self.shard(channel.as_str()).lock();
-        let shard = &mut *guard;
-        let Some(room) = shard.rooms.get_mut(channel) else { return };
-        room.sockets.retain(|socket| !Arc::ptr_eq(socket, outbound));
-        if room.is_empty() {
-            // The room stays until the subscriber takes the changes. A socket that rejoins before that finds it
-            // unchanged.
-            shard.to_unsubscribe.push(channel.clone());
-            self.subscriptions_changed.notify_one();
-        }
-    }
-
-    /// Keeps a channel subscribed without a socket, until the guard is dropped.
-    pub fn hold_channel(self: &Arc<Self>, channel: Channel) -> ChannelGuard {
-        let mut shard = self.shard(channel.as_str()).lock();
-        let room = match shard.rooms.get_mut(&channel) {
-            Some(room) => room,
-            None => {
-                shard.to_subscribe.push(channel.clone());
-                self.subscriptions_changed.notify_one();
-                shard.rooms.entry(channel.clone()).or_insert_with_key(Room::new)
-            }
-        };
-        room.holders += 1;
-        drop(shard);
-        ChannelGuard { hub: self.clone(), channel }
-    }
-
-    fn release_channel(&self, channel: &Channel) {
-        let mut shard = self.shard(channel.as_str()).lock();
-        let Some(room) = shard.rooms.get_mut(channel) else { return };
-        room.holders -= 1;
-        if room.is_empty() {
-            shard.to_unsubscribe.push(channel.clone());
-            self.subscriptions_changed.notify_one();
-        }
-    }
-
     /// Sends a participant's presence to a conversation. Returns `false`, and sends nothing, if it is unknown whether
     /// the conversation has a message.
-    pub fn send(&self, channel: &Channel, delivery: &Arc<EncodedEvent>) -> bool {
+    pub(crate) fn send(&self, channel: &Channel, delivery: &Arc<EncodedEvent>) -> bool {
         let guard = self.shard(channel.as_str()).lock();
         let Some(room) = guard.rooms.get(channel) else { return true };
         if room.is_shared {
@@ -187,7 +93,7 @@ impl Hub {
     }
 
     /// The conversation has a message, so its participants may see each other's presence.
-    pub fn mark_shared(&self, channel: &Channel) {
+    pub(crate) fn mark_shared(&self, channel: &Channel) {
         if let Some(room) = self.shard(channel.as_str()).lock().rooms.get_mut(channel) {
             room.mark_shared(Instant::now());
         }
@@ -195,7 +101,7 @@ impl Hub {
 
     /// Dispatches a live event. Returns `true` if the caller must check whether the conversation has a message. Until
     /// the answer arrives ([`Hub::mark_shared`]), the room withholds typing notices.
-    pub fn dispatch(&self, channel: &str, event: Event<'_>) -> bool {
+    pub(crate) fn dispatch(&self, channel: &str, event: Event<'_>) -> bool {
         let mut guard = self.shard(channel).lock();
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(channel) else { return false };
@@ -215,12 +121,12 @@ impl Hub {
     /// Closes the sockets whose token was revoked. Returns how many.
     ///
     /// One sweep per change is cheaper than waking every socket to check itself.
-    pub fn close_revoked(&self, revocations: &RevocationSet) -> usize {
+    pub(crate) fn close_revoked(&self, revocations: &RevocationSet) -> usize {
         self.close_sockets_where(|principal| revocations.is_revoked(principal.identity()))
     }
 
     /// Closes the sockets whose token is no longer valid. Returns how many.
-    pub fn close_sockets_where(&self, is_invalid: impl Fn(&Principal) -> bool) -> usize {
+    pub(crate) fn close_sockets_where(&self, is_invalid: impl Fn(&Principal) -> bool) -> usize {
         // The predicate runs without the lock, because it is slow enough to delay events.
         let mut sockets = Vec::new();
         let mut closed = 0;
@@ -233,7 +139,7 @@ impl Hub {
     }
 
     /// Rejects further sockets, and tells every open one that this gateway shuts down.
-    pub fn begin_drain(&self) {
+    pub(crate) fn begin_drain(&self) {
         for mut shard in self.lock_shards() {
             shard.is_draining = true;
             for socket in shard.rooms.values().flat_map(|room| &room.sockets) {

@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Backfill, Epoch};
-use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue, QueueItem};
+use super::epoch::Epoch;
+use crate::socket::{EncodedEvent, OutboundQueue, QueueItem};
 
 /// Largest backfill buffer. Beyond it the buffer is dropped, and the log is read once more.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
@@ -98,6 +98,15 @@ struct BackfillBuffer {
     is_reading: bool,
     /// Another gap was noticed during the read. The result is incomplete, so the log is read again.
     must_repeat: bool,
+}
+
+/// The result of reading a conversation's log.
+#[derive(Debug)]
+pub(crate) enum Backfill {
+    /// The log still holds the last event that was sent. These came after it.
+    Events(Vec<Arc<EncodedEvent>>),
+    /// The log no longer holds that event, so the missed events are unknown. This is the log's newest entry.
+    Gap(Cursor),
 }
 
 impl Room {

@@ -3,40 +3,41 @@
 use shared::contract::redis::keys::Channel;
 
 use super::coverage::is_in;
+use super::epoch::Epoch;
 use super::room::{Room, SubscriptionState};
-use super::{Epoch, Hub, Shard};
+use super::{Hub, Shard};
 
 /// Channels to subscribe and to unsubscribe.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct SubscriptionChanges {
+pub(crate) struct SubscriptionChanges {
     /// Channels that a room needs now.
-    pub subscribe: Vec<Channel>,
+    pub(crate) subscribe: Vec<Channel>,
     /// Send these first, because a channel may be in both lists.
-    pub unsubscribe: Vec<Channel>,
+    pub(crate) unsubscribe: Vec<Channel>,
 }
 
 impl SubscriptionChanges {
     /// Whether there are no changes.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.subscribe.is_empty() && self.unsubscribe.is_empty()
     }
 }
 
 impl Hub {
     /// Waits until [`Hub::take_subscription_changes`] may return changes.
-    pub async fn subscriptions_changed(&self) {
+    pub(crate) async fn subscriptions_changed(&self) {
         self.subscriptions_changed.notified().await;
     }
 
     /// Takes the next changes, at most `limit` of each kind.
-    pub fn take_subscription_changes(&self, limit: usize) -> SubscriptionChanges {
+    pub(crate) fn take_subscription_changes(&self, limit: usize) -> SubscriptionChanges {
         self.take_subscription_changes_in(limit, |_| true)
     }
 
     /// Takes the next changes among channels that `is_mine`. A caller must wait for their confirmation before it
     /// takes more.
-    pub fn take_subscription_changes_in(
+    pub(crate) fn take_subscription_changes_in(
         &self,
         limit: usize,
         is_mine: impl Fn(&Channel) -> bool,
@@ -55,13 +56,13 @@ impl Hub {
 
     /// Whether this subscription is confirmed.
     #[must_use]
-    pub fn is_active(&self, channel: &Channel) -> bool {
+    pub(crate) fn is_active(&self, channel: &Channel) -> bool {
         let shard = self.shard(channel.as_str()).lock();
         shard.rooms.get(channel).is_some_and(|room| room.subscription == SubscriptionState::Active)
     }
 
     /// Redis has confirmed these subscriptions.
-    pub fn confirm_subscriptions(&self, channels: &[Channel]) {
+    pub(crate) fn confirm_subscriptions(&self, channels: &[Channel]) {
         for channel in channels {
             let mut guard = self.shard(channel.as_str()).lock();
             let shard = &mut *guard;

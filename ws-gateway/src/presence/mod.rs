@@ -33,10 +33,9 @@ use shared::kit::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::hub::outbound_queue::EncodedEvent;
-use crate::hub::topic::Topic;
 use crate::hub::{ChannelGuard, Hub};
 use crate::redis::RedisNodes;
+use crate::socket::{EncodedEvent, Topic};
 use conversation_checks::ConversationChecks;
 use local::LocalParticipants;
 use store::{LeaseId, PresenceStore};

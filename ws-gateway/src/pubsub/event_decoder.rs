@@ -16,7 +16,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Decodes live and logged events.
 #[derive(Debug, Default)]
-pub struct EventDecoder {
+pub(crate) struct EventDecoder {
     keys: RelayKeys,
     logged_at: Mutex<Option<Instant>>,
     malformed: LogThrottle,
@@ -24,7 +24,7 @@ pub struct EventDecoder {
 
 /// Why an event cannot be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventDecodeError {
+pub(crate) enum EventDecodeError {
     /// It is not an event, and is ignored.
     Invalid(InvalidEvent),
     /// It is an event that this gateway cannot decrypt.
@@ -34,7 +34,7 @@ pub enum EventDecodeError {
 impl EventDecoder {
     /// Decrypts with these keys.
     #[must_use]
-    pub fn new(keys: RelayKeys) -> Self {
+    pub(crate) fn new(keys: RelayKeys) -> Self {
         Self { keys, ..Self::default() }
     }
 
@@ -42,7 +42,7 @@ impl EventDecoder {
     ///
     /// # Errors
     /// [`EventDecodeError`]
-    pub fn decode_live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, EventDecodeError> {
+    pub(crate) fn decode_live<'a>(&self, channel: &str, payload: &'a [u8]) -> Result<Event<'a>, EventDecodeError> {
         self.keys.open_live(channel, payload).map_err(|error| self.reject(channel, &error))
     }
 
@@ -50,7 +50,7 @@ impl EventDecoder {
     ///
     /// # Errors
     /// [`EventDecodeError`]
-    pub fn decode_logged(
+    pub(crate) fn decode_logged(
         &self,
         channel: &Channel,
         positions: [Cursor; 2],
@@ -63,7 +63,7 @@ impl EventDecoder {
     }
 
     /// Counts and logs a payload or entry that is not an event. Its content is never logged.
-    pub fn report_malformed(&self, channel: &str) {
+    pub(crate) fn report_malformed(&self, channel: &str) {
         counter!("ehr_chat_gateway_malformed_events_total").increment(1);
         if let Some(times) = self.malformed.record(1) {
             tracing::error!(channel, times, "malformed event ignored");

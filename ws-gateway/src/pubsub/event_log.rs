@@ -21,8 +21,8 @@ use tokio::try_join;
 
 use super::event_decoder::{EventDecodeError, EventDecoder};
 use crate::hub::Backfill;
-use crate::hub::outbound_queue::EncodedEvent;
 use crate::redis::RedisNodes;
+use crate::socket::EncodedEvent;
 
 /// Entries per read. A log usually holds a few dozen.
 const PAGE_ENTRIES: u64 = 512;
@@ -36,16 +36,16 @@ const RECEIPT_LOOKBACK: u64 = 64;
 
 /// What a resuming socket receives, and what its cursor acknowledges.
 #[derive(Debug, Default)]
-pub struct Replay {
+pub(crate) struct Replay {
     /// All events after its cursor.
-    pub events: Vec<Arc<EncodedEvent>>,
+    pub(crate) events: Vec<Arc<EncodedEvent>>,
     /// Delivered messages without a receipt.
-    pub unacknowledged: Vec<MessageId>,
+    pub(crate) unacknowledged: Vec<MessageId>,
 }
 
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum EventLogError {
+pub(crate) enum EventLogError {
     /// Redis did not reply, or replied with an error.
     #[error("redis: {0}")]
     Redis(#[from] Error),
@@ -56,16 +56,16 @@ pub enum EventLogError {
 
 /// How long a log lives after a read.
 #[derive(Debug, Clone, Copy)]
-pub struct LogTtl {
+pub(crate) struct LogTtl {
     /// A log with events.
-    pub with_events: Duration,
+    pub(crate) with_events: Duration,
     /// A log with only its opening marker.
-    pub marker_only: Duration,
+    pub(crate) marker_only: Duration,
 }
 
 /// Reads all logs.
 #[derive(Clone)]
-pub struct EventLog {
+pub(crate) struct EventLog {
     redis: RedisNodes,
     tail: Script,
     since: Script,
@@ -81,7 +81,7 @@ impl EventLog {
     /// A reader that renews the logs it reads. One replay returns at most `max_replay_bytes` of frames, which is what
     /// fits in a socket's queue.
     #[must_use]
-    pub fn new(redis: RedisNodes, ttl: LogTtl, max_replay_bytes: usize, decoder: Arc<EventDecoder>) -> Self {
+    pub(crate) fn new(redis: RedisNodes, ttl: LogTtl, max_replay_bytes: usize, decoder: Arc<EventDecoder>) -> Self {
         let [tail, since, receipts, rename] =
             [scripts::LOG_TAIL, scripts::LOG_SINCE, scripts::LOG_RECEIPTS, scripts::RENAME_WRONG_TYPE]
                 .map(Script::from_lua);
@@ -93,7 +93,7 @@ impl EventLog {
     ///
     /// # Errors
     /// [`EventLogError`]
-    pub async fn read_tail(&self, channel: &Channel) -> Result<Cursor, EventLogError> {
+    pub(crate) async fn read_tail(&self, channel: &Channel) -> Result<Cursor, EventLogError> {
         let millis = |life: Duration| Value::from(i64::try_from(life.as_millis()).unwrap_or(i64::MAX));
         let ttl = [millis(self.ttl.with_events), millis(self.ttl.marker_only)];
         let id: String = self.run_script(channel, &self.tail, &ttl).await?;
@@ -132,7 +132,7 @@ impl EventLog {
     ///
     /// # Errors
     /// [`EventLogError`]
-    pub async fn read_since(
+    pub(crate) async fn read_since(
         &self,
         channel: &Channel,
         cursor: Cursor,
@@ -181,7 +181,7 @@ impl EventLog {
     ///
     /// # Errors
     /// [`EventLogError`]
-    pub async fn replay(
+    pub(crate) async fn replay(
         &self,
         channel: &Channel,
         cursor: Cursor,
@@ -236,7 +236,7 @@ impl EventLog {
     ///
     /// # Errors
     /// [`EventLogError`]
-    pub async fn backfill(&self, channel: &Channel, position: Cursor) -> Result<Backfill, EventLogError> {
+    pub(crate) async fn backfill(&self, channel: &Channel, position: Cursor) -> Result<Backfill, EventLogError> {
         match self.read_since(channel, position).await? {
             Some(events) => Ok(Backfill::Events(events)),
             None => Ok(Backfill::Gap(self.read_tail(channel).await?)),

@@ -1,6 +1,13 @@
-//! Redis publish/subscribe and the event logs behind it.
+//! Relays Redis publish/subscribe to the hub, and reads the event logs behind it.
 //!
-//! - `subscriber`: starts everything; `single` and `cluster` keep the connections, `routes` maps slots to them
+//! Guarantee: as long as a conversation's log holds the last event that its sockets received, they receive every
+//! later event, once and in order, despite failures. Otherwise they receive `resync`.
+//!
+//! There is one connection, or in a cluster one per master. When it fails or times out, the sockets of its
+//! conversations receive `degraded`. The next connection subscribes again, waits for the confirmation, and only then
+//! reads the logs.
+//!
+//! - `single` and `cluster` keep the connections; `routes` maps slots to them; `subscriber`: what they share
 //! - `receiver`: what a connection receives; `subscriptions`: what is sent on it
 //! - `backfill`: reads logs for rooms with a gap
 //! - `event_log`: reads event logs; `replay_budget` bounds replays in memory
@@ -9,7 +16,7 @@
 
 mod backfill;
 mod cluster;
-pub mod event_decoder;
+pub(crate) mod event_decoder;
 mod event_log;
 mod receiver;
 mod replay_budget;
@@ -19,9 +26,44 @@ mod subscriber;
 mod subscriptions;
 mod typing;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::kit::redis::Topology;
+use shared::kit::shutdown::Shutdown;
+use tokio::sync::Notify;
+
+use crate::hub::Hub;
+use crate::presence::PresenceRegistry;
+use crate::redis::RedisConnector;
 pub(crate) use backfill::BACKFILL_CONCURRENCY;
-pub use event_log::{EventLog, EventLogError, LogTtl, Replay};
+use event_decoder::EventDecoder;
+pub(crate) use event_log::{EventLog, EventLogError, LogTtl, Replay};
 pub(crate) use replay_budget::{ReplayBudget, ReplayReservation};
-pub(crate) use subscriber::start;
+use subscriber::Subscriber;
 pub(crate) use typing::TYPING_QUEUE_CAPACITY;
-pub use typing::TypingPublisher;
+pub(crate) use typing::TypingPublisher;
+
+/// Starts the subscriber and the backfills, until `shutdown`.
+pub(crate) fn start(
+    redis: RedisConnector,
+    event_log: EventLog,
+    decoder: Arc<EventDecoder>,
+    hub: &Arc<Hub>,
+    presence: PresenceRegistry,
+    reconcile_interval: Duration,
+    shutdown: &Shutdown,
+) {
+    let topology = redis.topology();
+    let subscriber = Subscriber { redis, decoder, hub: hub.clone(), presence };
+    let map_refresh = Arc::new(Notify::new());
+    match topology {
+        Topology::Single => shutdown.spawn_until("subscriber", single::reconnect_loop(subscriber)),
+        Topology::Cluster => {
+            shutdown.spawn_until("subscriber", cluster::reconnect_loop(subscriber, map_refresh.clone()));
+        }
+    }
+    shutdown.spawn_until("backfill", backfill::run_backfills(event_log.clone(), hub.clone()));
+    let checking = backfill::reconcile_positions(event_log, hub.clone(), reconcile_interval, map_refresh);
+    shutdown.spawn_until("position check", checking);
+}

@@ -12,6 +12,9 @@ use metrics::counter;
 use parking_lot::Mutex;
 use shared::contract::participant::Participant;
 
+/// Unsent replays of one participant, in full queues of one socket.
+const QUEUES_PER_PARTICIPANT: usize = 8;
+
 /// Bytes of unsent replays per participant. Keys are kept as hashes with a random seed.
 pub(crate) struct ReplayBudget {
     max_bytes: usize,
@@ -27,8 +30,9 @@ pub(crate) struct ReplayReservation {
 }
 
 impl ReplayBudget {
-    /// At most `max_bytes` per participant.
-    pub(crate) fn new(max_bytes: usize) -> Arc<Self> {
+    /// At most [`QUEUES_PER_PARTICIPANT`] queues of `queue_bytes` per participant.
+    pub(crate) fn new(queue_bytes: usize) -> Arc<Self> {
+        let max_bytes = queue_bytes.saturating_mul(QUEUES_PER_PARTICIPANT);
         Arc::new(Self { max_bytes, reserved: Mutex::default(), hasher: RandomState::new() })
     }
 
@@ -65,15 +69,15 @@ mod tests {
     fn budget_is_per_participant_and_released_on_drop() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
-        let budget = ReplayBudget::new(100);
+        let budget = ReplayBudget::new(20);
         let [doctor, patient]: [Participant; 2] = ["user:a", "contact:a"].map(|name| name.parse().unwrap());
-        let first = budget.reserve(&doctor, 60).unwrap();
-        assert!(budget.reserve(&doctor, 41).is_none());
+        let first = budget.reserve(&doctor, 100).unwrap();
+        assert!(budget.reserve(&doctor, 61).is_none());
         assert!(recorder.handle().render().contains("ehr_chat_gateway_replays_too_large_total 1"));
-        let others = (budget.reserve(&doctor, 40), budget.reserve(&patient, 100));
+        let others = (budget.reserve(&doctor, 60), budget.reserve(&patient, 160));
         assert!(others.0.is_some() && others.1.is_some());
         drop(first);
-        assert!(budget.reserve(&doctor, 60).is_some());
+        assert!(budget.reserve(&doctor, 100).is_some());
         drop(others);
         assert!(budget.reserved.lock().is_empty(), "released participants are removed");
     }

@@ -1,23 +1,11 @@
-//! Relays Redis publish/subscribe to the hub.
-//!
-//! Guarantee: as long as a conversation's log holds the last event that its sockets received, they receive every
-//! later event, once and in order, despite failures. Otherwise they receive `resync`.
-//!
-//! There is one connection, or in a cluster one per master. When it fails or times out, the sockets of its
-//! conversations receive `degraded`. The next connection subscribes again, waits for the confirmation, and only then
-//! reads the logs.
+//! What the connections of one subscriber share: their parts, their errors, and the delay between attempts.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use shared::kit::redis::Topology;
-use shared::kit::shutdown::Shutdown;
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::event_decoder::EventDecoder;
-use super::event_log::EventLog;
-use super::{backfill, cluster, single};
 use crate::hub::Hub;
 use crate::presence::PresenceRegistry;
 use crate::redis::{ConnectionError, RedisConnector};
@@ -34,30 +22,6 @@ pub(super) struct Subscriber {
     pub(super) decoder: Arc<EventDecoder>,
     pub(super) hub: Arc<Hub>,
     pub(super) presence: PresenceRegistry,
-}
-
-/// Starts the subscriber and the backfills, until `shutdown`.
-pub(crate) fn start(
-    redis: RedisConnector,
-    event_log: EventLog,
-    decoder: Arc<EventDecoder>,
-    hub: &Arc<Hub>,
-    presence: PresenceRegistry,
-    reconcile_interval: Duration,
-    shutdown: &Shutdown,
-) {
-    let topology = redis.topology();
-    let subscriber = Subscriber { redis, decoder, hub: hub.clone(), presence };
-    let map_refresh = Arc::new(Notify::new());
-    match topology {
-        Topology::Single => shutdown.spawn_until("subscriber", single::reconnect_loop(subscriber)),
-        Topology::Cluster => {
-            shutdown.spawn_until("subscriber", cluster::reconnect_loop(subscriber, map_refresh.clone()));
-        }
-    }
-    shutdown.spawn_until("backfill", backfill::run_backfills(event_log.clone(), hub.clone()));
-    let checking = backfill::reconcile_positions(event_log, hub.clone(), reconcile_interval, map_refresh);
-    shutdown.spawn_until("position check", checking);
 }
 
 /// Why a connection failed.

@@ -19,11 +19,11 @@ pub(crate) const TYPING_QUEUE_CAPACITY: usize = 1024;
 
 /// Queues typing notices of all sockets.
 #[derive(Clone)]
-pub struct TypingPublisher(mpsc::Sender<(Channel, String)>);
+pub(crate) struct TypingPublisher(mpsc::Sender<(Channel, String)>);
 
 impl TypingPublisher {
     /// Publishes queued notices until `shutdown`.
-    pub fn start(redis: RedisNodes, shutdown: &Shutdown) -> Self {
+    pub(crate) fn start(redis: RedisNodes, shutdown: &Shutdown) -> Self {
         let (sender, mut queue) = mpsc::channel::<(Channel, String)>(TYPING_QUEUE_CAPACITY);
         let ended = shutdown.clone();
         let script = Script::from_lua(redis.topology().publish_ephemeral_script());
@@ -49,7 +49,7 @@ impl TypingPublisher {
     }
 
     /// Publishes that `from` is typing.
-    pub fn publish(&self, channel: &Channel, from: &Participant) {
+    pub(crate) fn publish(&self, channel: &Channel, from: &Participant) {
         if self.0.try_send((channel.clone(), event::typing_payload(from))).is_err() {
             metrics::counter!("ehr_chat_gateway_typing_dropped_total").increment(1);
         }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use fred::error::Error;
+pub(crate) use fred::error::Error;
 use fred::types::config::Server;
 use shared::kit::net::tls::{self, CaError, CaFile};
-use shared::kit::redis::{ClientOptions, SlotMapReader, Topology};
-pub use shared::kit::redis::{RedisNodes, RedisUrl};
+pub(crate) use shared::kit::redis::RedisNodes;
+use shared::kit::redis::{ClientOptions, RedisUrl, SlotMapReader, Topology};
 use shared::kit::shutdown::Shutdown;
 
 use super::subscriber_connection::{self, ConnectOptions, ConnectionError, SubscriberReader, SubscriberWriter};
@@ -19,7 +19,7 @@ pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Addresses, credentials and timeouts.
 #[derive(Clone)]
-pub struct RedisConnector {
+pub(crate) struct RedisConnector {
     options: ConnectOptions,
     settings: ClientOptions,
     map_reader: Arc<SlotMapReader>,
@@ -29,8 +29,8 @@ impl RedisConnector {
     /// Connects nothing yet. With TLS, servers are verified against `ca`, or the system's CAs.
     ///
     /// # Errors
-    /// [`NoAuthority`]
-    pub fn new(url: &RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, CaError> {
+    /// [`CaError`]
+    pub(crate) fn new(url: &RedisUrl, ca: Option<&CaFile>, timeout: Duration) -> Result<Self, CaError> {
         let settings = ClientOptions::new(url, ca, timeout)?;
         let (username, password) = (url.config().username.clone(), url.config().password.clone());
         let tls = if url.is_tls() { Some(Arc::new(tls::client_config(ca)?).into()) } else { None };
@@ -40,14 +40,8 @@ impl RedisConnector {
 
     /// A single server or a cluster.
     #[must_use]
-    pub fn topology(&self) -> Topology {
+    pub(crate) fn topology(&self) -> Topology {
         self.settings.topology()
-    }
-
-    /// The longest a command may take.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.options.timeout
     }
 
     /// Connections for commands, one per master. They reconnect until `shutdown`. Commands fail in the meantime,
@@ -55,7 +49,7 @@ impl RedisConnector {
     ///
     /// # Errors
     /// If the client library rejects its configuration.
-    pub fn commands(&self, shutdown: &Shutdown) -> Result<RedisNodes, Error> {
+    pub(crate) fn commands(&self, shutdown: &Shutdown) -> Result<RedisNodes, Error> {
         RedisNodes::start(self.settings.clone(), shutdown)
     }
 

@@ -9,9 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::{Disconnect, Session, frames};
-use crate::session::close_reason::CloseReason;
+use super::receipts::report_receipts;
+use super::{Disconnect, Session};
 use crate::session::protocol::{self, ClientFrame};
+use crate::socket::CloseReason;
 use crate::websocket::{self, Engine, Frame};
 
 /// From our close frame to the end of the connection.
@@ -51,7 +52,7 @@ pub(super) async fn close(session: Session, end: Disconnect) {
         websocket::ping(&mut unsent, &payload);
     }
     append_close(end, &mut engine, limit, &mut unsent);
-    let report = |kind, ids| frames::report_receipts(&app, &topic, (&principal, &context), kind, ids);
+    let report = |kind, ids| report_receipts(&app, &topic, (&principal, &context), kind, ids);
     let on_frame = |frame: &Frame<'_>| match frame {
         Frame::Pong(payload) => report(ReceiptKind::Delivered, delivery_tracker.on_pong(payload)),
         // A client that violated a rule may send no more receipts. Acknowledged deliveries still count.
@@ -104,7 +105,7 @@ fn reads_until_close(end: Disconnect) -> bool {
 
 /// Whether the client caused the close.
 fn is_client_fault(end: Disconnect) -> bool {
-    matches!(end, Disconnect::Local(CloseReason::TokenInvalid | CloseReason::Forbidden | CloseReason::TooManyFrames))
+    matches!(end, Disconnect::Local(CloseReason::TokenInvalid | CloseReason::TooManyFrames))
 }
 
 /// Sends our frames, reads until the client's close frame, then closes the connection. `early_bytes` precede what is
@@ -158,9 +159,7 @@ fn label(end: Disconnect) -> &'static str {
         Disconnect::Local(CloseReason::NotUtf8) => "1007",
         Disconnect::Local(CloseReason::TooManyFrames) => "1008",
         Disconnect::Local(CloseReason::TooLarge) => "1009",
-        Disconnect::Local(CloseReason::TryAgainLater) => "1013",
         Disconnect::Local(CloseReason::TokenInvalid) => "4401",
-        Disconnect::Local(CloseReason::Forbidden) => "4403",
         Disconnect::Local(CloseReason::TooSlow) => "4408",
         Disconnect::Local(CloseReason::TooManySockets) => "4429",
         Disconnect::Remote(_) => "peer",

@@ -26,8 +26,7 @@ use super::deadlines::Deadline;
 use super::delivery_tracker::PingAction;
 use super::scratch::{Scratch, WRITE_BATCH_BYTES};
 use super::{Disconnect, Session};
-use crate::hub::outbound_queue::{QueueItem, Wakeup};
-use crate::session::close_reason::CloseReason;
+use crate::socket::{CloseReason, QueueItem, Wakeup};
 use crate::{session::protocol, websocket};
 
 /// A write batch that takes longer closes the socket.

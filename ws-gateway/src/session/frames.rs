@@ -5,20 +5,17 @@ use std::time::Duration;
 
 use shared::contract::audit::{Action, AuditActor};
 use shared::contract::event::{Header, Recipient};
-use shared::contract::http::request::RequestContext;
 use shared::contract::ids::MessageId;
-use shared::contract::receipt::{MAX_MESSAGE_IDS, Receipt, ReceiptKind};
-use shared::contract::token::{Principal, TokenError};
+use shared::contract::receipt::ReceiptKind;
+use shared::contract::token::TokenError;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::frame_limiter::Decision;
+use super::receipts::report_receipts;
 use super::{Disconnect, Session};
-use crate::hub::outbound_queue::{EncodedEvent, QueueItem};
-use crate::hub::topic::Topic;
-use crate::session::close_reason::CloseReason;
 use crate::session::protocol::{self, ClientFrame, ErrorCode, FrameError, TextFrame, Token};
-use crate::state::AppState;
+use crate::socket::{CloseReason, EncodedEvent, QueueItem, Topic};
 use crate::websocket::Frame;
 
 /// At most one typing notice per socket in this time. Others are dropped.
@@ -247,30 +244,6 @@ impl Excess {
             Frame::Text(_) | Frame::Binary => self.has_messages = true,
             Frame::Pong(_) | Frame::Fragment { .. } | Frame::Close(_) => {}
         }
-    }
-}
-
-/// Sends receipts to the API service, which checks that the participant may mark these messages.
-pub(super) fn report_receipts(
-    app: &AppState,
-    topic: &Topic,
-    (principal, context): (&Principal, &RequestContext),
-    kind: ReceiptKind,
-    mut message_ids: Vec<MessageId>,
-) {
-    let Some(participant) = principal.participant() else { return };
-    if message_ids.is_empty() {
-        return;
-    }
-    let now = OffsetDateTime::now_utc();
-    // The database stores whole microseconds.
-    let at = now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now);
-    while !message_ids.is_empty() {
-        let rest = message_ids.split_off(message_ids.len().min(MAX_MESSAGE_IDS));
-        let (location, participant) = (topic.location().clone(), participant.clone());
-        let request = Some(context.clone());
-        app.receipts.enqueue(Receipt { kind, location, participant, message_ids, at, request });
-        message_ids = rest;
     }
 }
 

@@ -6,21 +6,20 @@
 //! An idle session is this struct and no buffer. [`event_loop`] is its state machine; `closing` is the closing
 //! handshake.
 
-pub mod close_reason;
 mod closing;
 mod deadlines;
 mod delivery_tracker;
 mod event_loop;
 mod frame_limiter;
 mod frames;
-pub mod protocol;
+mod protocol;
+mod receipts;
 mod scratch;
-pub(crate) mod timer_wheel;
+mod subscription;
+mod task;
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use shared::contract::audit::{Action, AuditActor};
 use shared::contract::event::Cursor;
@@ -31,21 +30,20 @@ use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::http::AcceptedSocket;
 use crate::hub::Membership;
-use crate::hub::outbound_queue::{EncodedEvent, OutboundQueue};
-use crate::hub::topic::Topic;
 use crate::pubsub::ReplayReservation;
 use crate::rate_limit::SocketPermit;
-use crate::session::close_reason::CloseReason;
-use crate::session::timer_wheel::SocketTimer;
-use crate::state::{AppState, InitialState};
+use crate::socket::{CloseReason, EncodedEvent, OutboundQueue, SocketTimer, Topic};
+use crate::state::AppState;
 use crate::websocket;
 use crate::websocket::{Engine, ReadError};
 pub(crate) use closing::reject;
 use deadlines::Deadlines;
 use delivery_tracker::DeliveryTracker;
 use frame_limiter::FrameLimiter;
+use subscription::InitialState;
+pub(crate) use subscription::{SubscribeError, subscribe};
+pub(crate) use task::SessionTask;
 
 /// How a socket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,48 +107,15 @@ struct PendingReplay {
     _reservation: Option<ReplayReservation>,
 }
 
-/// The task of a socket, from the handshake to the end. It is no larger than the session.
-pub(crate) struct SessionTask(SessionState);
-
-#[expect(clippy::large_enum_variant, reason = "the large one is what it is for nearly all of its life")]
-enum SessionState {
-    Open(Session),
-    /// Boxed, so that an open session does not reserve memory for it.
-    Closing(Pin<Box<dyn Future<Output = ()> + Send>>),
-    Closed,
-}
-
-impl From<Session> for SessionTask {
-    fn from(session: Session) -> Self {
-        Self(SessionState::Open(session))
-    }
-}
-
-/// A task that is dropped must not leave its participant online.
-impl Drop for SessionTask {
-    fn drop(&mut self) {
-        if let Self(SessionState::Open(session)) = self {
-            session.app.presence.socket_closed(&session.topic, session.principal.participant());
-        }
-    }
-}
-
-impl Future for SessionTask {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self(state) = self.get_mut();
-        if let SessionState::Open(session) = state {
-            let end = ready!(scratch::with(|scratch| session.poll(context, scratch)));
-            if let SessionState::Open(session) = std::mem::replace(state, SessionState::Closed) {
-                *state = SessionState::Closing(Box::pin(closing::close(session, end)));
-            }
-        }
-        match state {
-            SessionState::Closing(closing) => closing.as_mut().poll(context),
-            SessionState::Open(_) | SessionState::Closed => Poll::Ready(()),
-        }
-    }
+/// An authorized and subscribed socket. It starts once the response is written.
+pub(crate) struct AcceptedSocket {
+    /// Request id and address of the client.
+    pub(crate) context: RequestContext,
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) topic: Topic,
+    pub(crate) start: InitialState,
+    /// Counts this socket against the limits.
+    pub(crate) permit: Box<SocketPermit>,
 }
 
 impl Session {
@@ -171,7 +136,7 @@ impl Session {
             "socket opened"
         );
         app.audit.enqueue(topic.entry(Action::SocketOpen, 101, AuditActor::from(&principal.actor), &context));
-        frames::report_receipts(&app, &topic, (&principal, &context), ReceiptKind::Delivered, unacknowledged);
+        receipts::report_receipts(&app, &topic, (&principal, &context), ReceiptKind::Delivered, unacknowledged);
         let now = Instant::now();
         let config = &app.config;
         let deadlines = Deadlines::new(now, config.session.heartbeat_interval, config.session.idle_timeout, &principal);

@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 
 /// A frame of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientFrame {
+pub(crate) enum ClientFrame {
     /// The participant is typing.
     Typing,
     /// Messages that were delivered or read; 1 to [`MAX_MESSAGE_IDS`].
@@ -29,7 +29,7 @@ pub enum ClientFrame {
 
 /// A client's token. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(pub String);
+pub(crate) struct Token(pub String);
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +39,7 @@ impl fmt::Debug for Token {
 
 /// `code` of an `error` frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorCode {
+pub(crate) enum ErrorCode {
     /// Not a JSON object with a `type`.
     Malformed,
     /// An unknown `type`.
@@ -57,7 +57,7 @@ pub enum ErrorCode {
 impl ErrorCode {
     /// The wire format.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::UnknownType => "unknown_type",
@@ -71,16 +71,16 @@ impl ErrorCode {
 
 /// Why a frame was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FrameError {
+pub(crate) struct FrameError {
     /// The kind of error.
-    pub code: ErrorCode,
+    pub(crate) code: ErrorCode,
     /// What is wrong, for the client's developer.
-    pub detail: Cow<'static, str>,
+    pub(crate) detail: Cow<'static, str>,
 }
 
 impl FrameError {
     /// An error of this kind.
-    pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into() }
     }
 }
@@ -89,7 +89,7 @@ impl FrameError {
 ///
 /// # Errors
 /// [`FrameError`], for the client.
-pub fn parse(text: &str) -> Result<ClientFrame, FrameError> {
+pub(crate) fn parse(text: &str) -> Result<ClientFrame, FrameError> {
     let Ok(Value::Object(mut members)) = json::parse(text.as_bytes()) else { return Err(malformed()) };
     let Some(Value::String(kind)) = members.remove("type") else { return Err(malformed()) };
     match &*kind {
@@ -120,11 +120,11 @@ fn receipt(kind: ReceiptKind, members: &Map<String, Value>) -> Result<ClientFram
 }
 
 /// A frame of the gateway.
-pub type TextFrame = Cow<'static, str>;
+pub(crate) type TextFrame = Cow<'static, str>;
 
 /// The first frame of every socket.
 #[must_use]
-pub fn ready(conversation: Option<ConversationId>, cursor: Option<Cursor>, resumed: Option<bool>) -> TextFrame {
+pub(crate) fn ready(conversation: Option<ConversationId>, cursor: Option<Cursor>, resumed: Option<bool>) -> TextFrame {
     let conversation = conversation.map_or("null".to_owned(), |id| format!("\"{id}\""));
     let cursor = cursor.map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
     let resumed = resumed.map_or("null", |resumed| if resumed { "true" } else { "false" });
@@ -133,23 +133,23 @@ pub fn ready(conversation: Option<ConversationId>, cursor: Option<Cursor>, resum
 }
 
 /// Live delivery is interrupted.
-pub const DEGRADED: TextFrame = Cow::Borrowed(r#"{"type":"degraded"}"#);
+pub(crate) const DEGRADED: TextFrame = Cow::Borrowed(r#"{"type":"degraded"}"#);
 /// Live delivery works again.
-pub const RECOVERED: TextFrame = Cow::Borrowed(r#"{"type":"recovered"}"#);
+pub(crate) const RECOVERED: TextFrame = Cow::Borrowed(r#"{"type":"recovered"}"#);
 /// Missed events cannot be replayed.
-pub const RESYNC: TextFrame = Cow::Borrowed(r#"{"type":"resync"}"#);
+pub(crate) const RESYNC: TextFrame = Cow::Borrowed(r#"{"type":"resync"}"#);
 /// The reply to `ping`.
-pub const PONG: TextFrame = Cow::Borrowed(r#"{"type":"pong"}"#);
+pub(crate) const PONG: TextFrame = Cow::Borrowed(r#"{"type":"pong"}"#);
 
 /// The token expires soon.
 #[must_use]
-pub fn expiring(at: OffsetDateTime) -> TextFrame {
+pub(crate) fn expiring(at: OffsetDateTime) -> TextFrame {
     until("expiring", at)
 }
 
 /// The reply to `auth`.
 #[must_use]
-pub fn authenticated(until_when: OffsetDateTime) -> TextFrame {
+pub(crate) fn authenticated(until_when: OffsetDateTime) -> TextFrame {
     until("authenticated", until_when)
 }
 
@@ -161,7 +161,7 @@ fn until(kind: &str, at: OffsetDateTime) -> TextFrame {
 
 /// The reply to a rejected frame.
 #[must_use]
-pub fn error(error: &FrameError) -> TextFrame {
+pub(crate) fn error(error: &FrameError) -> TextFrame {
     json!({"type": "error", "code": error.code.as_str(), "detail": error.detail}).to_string().into()
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::hub::outbound_queue::QueueItem;
+use crate::socket::QueueItem;
 
 /// Approximate size of one write, and so of what a blocked session holds.
 pub(super) const WRITE_BATCH_BYTES: usize = 32 * 1024;

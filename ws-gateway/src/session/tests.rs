@@ -1,7 +1,7 @@
 //! Sessions, polled by hand.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use shared::contract::event::{Event, Header, Recipient};
@@ -22,14 +22,14 @@ use crate::auth::RevocationSync;
 use crate::auth::TicketRedeemer;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::hub::outbound_queue::QueueItem;
 use crate::hub::tests::principal;
 use crate::presence::{PresenceRegistry, PresenceTiming};
 use crate::pubsub::TypingPublisher;
 use crate::pubsub::{EventLog, LogTtl, ReplayBudget};
 use crate::rate_limit::RateLimits;
 use crate::redis::RedisConnector;
-use crate::session::timer_wheel::TimerWheel;
+use crate::socket::QueueItem;
+use crate::socket::TimerWheel;
 use crate::streams::StreamProducer;
 use crate::streams::audit::AuditProducer;
 use crate::streams::receipts::ReceiptProducer;
@@ -358,12 +358,7 @@ async fn due_ping_follows_next_event_or_goes_alone() {
 
 #[tokio::test]
 async fn receipts_are_ignored_after_client_fault() {
-    for (close, marks) in [
-        (CloseReason::TokenInvalid, 0),
-        (CloseReason::Forbidden, 0),
-        (CloseReason::TooManyFrames, 0),
-        (CloseReason::TooSlow, 1),
-    ] {
+    for (close, marks) in [(CloseReason::TokenInvalid, 0), (CloseReason::TooManyFrames, 0), (CloseReason::TooSlow, 1)] {
         let mut socket = Polled::open().await;
         assert!(socket.poll().is_pending());
         let app = socket.session.app.clone();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use shared::contract::ids::LocationId;
 use shared::contract::participant::Participant;
 
-use super::StreamEntry;
+use super::entry::StreamEntry;
 
 /// A location's part of the queue: one of this many.
 const LOCATION_SHARE: usize = 2;

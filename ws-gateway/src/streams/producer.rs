@@ -11,14 +11,13 @@ use fred::types::Value;
 use fred::types::scripts::Script;
 use metrics::counter;
 use parking_lot::Mutex;
-use shared::contract::ids::LocationId;
-use shared::contract::participant::Participant;
 use shared::contract::redis::{keys, scripts};
 use shared::kit::shutdown::Shutdown;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
+use super::entry::StreamEntry;
 use super::fair_share::FairShare;
 use super::unconfirmed::{Progress, Unconfirmed};
 use crate::redis::{Error, RedisNodes};
@@ -32,55 +31,9 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// Between two reads of the consumer group's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// An entry of a stream.
-pub trait StreamEntry: Send + Sync + Sized + 'static {
-    /// Name of the producer's task.
-    const TASK: &'static str;
-    /// Name of the stream.
-    const STREAM: &'static str;
-    /// Script that adds entries, or fails. Arguments: [`StreamEntry::MAX_STREAM_LENGTH`], then entries.
-    const SCRIPT: &'static str;
-    /// Most entries of the stream.
-    const MAX_STREAM_LENGTH: usize;
-    /// Most that may wait, in units of [`StreamEntry::weight`].
-    const MAX_QUEUED_WEIGHT: usize;
-    /// Counts queued entries.
-    const ENQUEUED_METRIC: &'static str;
-    /// Counts repeated commands.
-    const RETRIES_METRIC: &'static str;
-    /// Bytes of entries that are kept until an API service has applied them; 0 if a loss does not matter.
-    const MAX_UNCONFIRMED_BYTES: usize;
-    /// Counts entries that were sent again because Redis may have lost them.
-    const REPEATED_METRIC: &'static str;
-    /// Counts entries that could no longer be sent again: too many were unconfirmed.
-    const UNREPEATABLE_METRIC: &'static str;
-
-    /// What the entry counts for.
-    fn weight(&self) -> usize;
-
-    /// Counts an entry that did not fit into the queue.
-    fn count_overflow(weight: usize);
-
-    /// The participant whose share the entry uses; `None` if there are no shares.
-    fn owner(&self) -> Option<(&LocationId, &Participant)> {
-        None
-    }
-
-    /// Splits coalesced entries into those to send now and those that let others go first.
-    fn split_fair(entries: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
-        (entries, Vec::new())
-    }
-
-    /// Merges entries of one batch, and adds an entry for those that were lost.
-    fn coalesce(entries: Vec<Self>, lost: usize) -> Vec<Self>;
-
-    /// The only field of the stream entry.
-    fn encode(&self) -> Option<String>;
-}
-
 /// Queues entries of all sockets. Clones share the queue.
 #[derive(Clone)]
-pub struct StreamProducer<L> {
+pub(crate) struct StreamProducer<L> {
     queue: Arc<Queue<L>>,
 }
 

@@ -23,7 +23,7 @@ const MAX_QUEUED_IDS: usize = 200_000;
 const MAX_IDS_PER_BATCH: usize = 2 * MAX_MESSAGE_IDS;
 
 /// Queues receipts of all sockets.
-pub type ReceiptProducer = StreamProducer<Receipt>;
+pub(crate) type ReceiptProducer = StreamProducer<Receipt>;
 
 impl StreamEntry for Receipt {
     const TASK: &'static str = "receipt producer";

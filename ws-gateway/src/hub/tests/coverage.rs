@@ -1,9 +1,9 @@
 //! Nodes of a cluster connect and disconnect.
 
 use super::*;
-use crate::hub::outbound_queue::OutboundQueue;
 use crate::redis::SlotSet;
 use crate::redis::slot_of;
+use crate::socket::OutboundQueue;
 use std::sync::Arc;
 
 fn slots_of(channels: &[Channel]) -> SlotSet {

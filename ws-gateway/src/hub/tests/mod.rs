@@ -2,7 +2,9 @@ mod backfill;
 mod coverage;
 mod inbox;
 
+use super::epoch::Epoch;
 use super::*;
+use crate::socket::OutboundQueue;
 use shared::contract::event::Cursor;
 use shared::contract::event::Header;
 use shared::contract::ids::LocationId;

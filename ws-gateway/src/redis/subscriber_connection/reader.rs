@@ -1,14 +1,15 @@
 //! The read half.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::Instant;
 
+use super::Stream;
+use super::error::ConnectionError;
 use super::reply_queue::ReplyQueue;
-use super::{ConnectionError, Stream};
 use crate::redis::resp::{self, Reply};
-use std::sync::Arc;
 
 /// Bytes per read.
 const READ_BYTES: usize = 64 * 1024;

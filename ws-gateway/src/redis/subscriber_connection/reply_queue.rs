@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::ConnectionError;
+use super::error::ConnectionError;
 
 #[derive(Default)]
 pub(super) struct ReplyQueue {

@@ -1,7 +1,8 @@
 use std::pin::pin;
 
-use super::reader::MAX_IDLE_BUFFER_BYTES;
 use super::*;
+use crate::redis::subscriber_connection::reader::MAX_IDLE_BUFFER_BYTES;
+use crate::redis::{BarrierReply, Push};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, timeout};
 

@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::Stream;
+use super::error::ConnectionError;
 use super::reply_queue::{BarrierReply, PendingReply, ReplyQueue};
-use super::{ConnectionError, Stream, command};
 
 /// The write half. Clones share it.
 #[derive(Clone)]
@@ -48,5 +49,13 @@ impl SubscriberWriter {
             let last_received_at = *self.replies.last_received_at.lock();
             since = last_received_at.filter(|at| *at > since).ok_or(ConnectionError::Timeout)?;
         }
+    }
+}
+
+/// Appends a command in RESP.
+pub(crate) fn command(out: &mut Vec<u8>, words: &[&str]) {
+    out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for word in words {
+        out.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::hub::outbound_queue::OutboundQueue;
+use super::outbound_queue::OutboundQueue;
 
 /// Resolution of the wheel.
 const TICK: Duration = Duration::from_millis(50);

@@ -2,7 +2,7 @@
 
 /// Why the gateway closes a socket. Codes are those of RFC 6455, section 7.4, and 44xx of this API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CloseReason {
+pub(crate) enum CloseReason {
     /// This gateway shuts down. The client reconnects at once.
     GoingAway,
     /// The peer broke RFC 6455.
@@ -15,29 +15,23 @@ pub enum CloseReason {
     TooLarge,
     /// The token has expired, or was revoked.
     TokenInvalid,
-    /// The participant may no longer see this conversation.
-    Forbidden,
     /// The client reads too slowly or is idle. It resumes with its cursor.
     TooSlow,
     /// The participant has too many sockets.
     TooManySockets,
-    /// The gateway cannot continue this socket now.
-    TryAgainLater,
 }
 
 impl CloseReason {
     /// The code in the close frame.
     #[must_use]
-    pub fn code(self) -> u16 {
+    pub(crate) fn code(self) -> u16 {
         match self {
             Self::GoingAway => 1001,
             Self::Protocol => 1002,
             Self::NotUtf8 => 1007,
             Self::TooManyFrames => 1008,
             Self::TooLarge => 1009,
-            Self::TryAgainLater => 1013,
             Self::TokenInvalid => 4401,
-            Self::Forbidden => 4403,
             Self::TooSlow => 4408,
             Self::TooManySockets => 4429,
         }
@@ -45,16 +39,14 @@ impl CloseReason {
 
     /// The reason in the close frame, at most 123 bytes (RFC 6455, section 5.5).
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::GoingAway => "the gateway is going away: reconnect now",
             Self::Protocol => "a frame broke the WebSocket protocol",
             Self::NotUtf8 => "a text frame was not UTF-8",
             Self::TooManyFrames => "too many frames",
             Self::TooLarge => "a frame was too large",
-            Self::TryAgainLater => "try again later",
             Self::TokenInvalid => "the token has expired or was revoked",
-            Self::Forbidden => "the token's participant may no longer see this conversation",
             Self::TooSlow => "too slow: reconnect with the last cursor",
             Self::TooManySockets => "too many sockets",
         }
@@ -66,17 +58,15 @@ mod tests {
     use super::*;
     use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-    const ALL: [CloseReason; 10] = [
+    const ALL: [CloseReason; 8] = [
         CloseReason::GoingAway,
         CloseReason::Protocol,
         CloseReason::NotUtf8,
         CloseReason::TooManyFrames,
         CloseReason::TooLarge,
         CloseReason::TokenInvalid,
-        CloseReason::Forbidden,
         CloseReason::TooSlow,
         CloseReason::TooManySockets,
-        CloseReason::TryAgainLater,
     ];
 
     #[test]

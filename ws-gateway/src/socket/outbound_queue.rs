@@ -11,54 +11,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
-use shared::contract::event::{Cursor, Event, Header};
+use shared::contract::event::{Cursor, Header};
 use shared::contract::token::Principal;
-use shared::kit::crypto::redacted::Redacted;
 
-use crate::session::close_reason::CloseReason;
-use crate::websocket;
+use super::close_reason::CloseReason;
+use super::encoded_event::EncodedEvent;
 
 /// The cost of an entry beside its frame.
 const ITEM_OVERHEAD_BYTES: usize = 64;
 /// Capacity that an empty queue keeps. A larger one is freed, because most sockets are idle most of the time.
 const IDLE_CAPACITY: usize = 8;
 
-/// An event, encoded once and shared by all sockets of a conversation.
-#[derive(Debug)]
-pub struct EncodedEvent {
-    /// Cursor, recipient and kind of the event.
-    pub header: Header,
-    /// The WebSocket frame.
-    frame: Redacted<Box<[u8]>>,
-}
-
-impl EncodedEvent {
-    /// Encodes an event. The bytes are copied, because the source buffer may be much larger and must not live as long
-    /// as the slowest socket.
-    #[must_use]
-    pub fn new(event: Event<'_>) -> Arc<Self> {
-        Arc::new(Self { header: event.header, frame: Redacted::new(websocket::text_frame(&event.frame).into()) })
-    }
-
-    /// Its position in the log, if it has one.
-    #[must_use]
-    pub fn cursor(&self) -> Option<Cursor> {
-        match self.header {
-            Header::Logged { cursor, .. } => Some(cursor),
-            Header::Ephemeral { .. } | Header::PublishStatus { .. } | Header::InboxRow { .. } => None,
-        }
-    }
-
-    /// The WebSocket frame.
-    #[must_use]
-    pub fn frame(&self) -> &[u8] {
-        self.frame.expose()
-    }
-}
-
 /// An entry of the queue.
 #[derive(Debug, Clone)]
-pub enum QueueItem {
+pub(crate) enum QueueItem {
     /// An event.
     Event(Arc<EncodedEvent>),
     /// Live delivery is interrupted.
@@ -74,7 +40,7 @@ pub enum QueueItem {
 impl QueueItem {
     /// Its position in the log, if it has one.
     #[must_use]
-    pub fn cursor(&self) -> Option<Cursor> {
+    pub(crate) fn cursor(&self) -> Option<Cursor> {
         match self {
             Self::Event(delivery) => delivery.cursor(),
             _ => None,
@@ -83,7 +49,7 @@ impl QueueItem {
 
     /// Its size in the queue.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Event(delivery) => ITEM_OVERHEAD_BYTES + delivery.frame().len(),
             _ => ITEM_OVERHEAD_BYTES,
@@ -93,7 +59,7 @@ impl QueueItem {
 
 /// Why the session was woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wakeup {
+pub(crate) enum Wakeup {
     /// A batch was taken. The session returns these bytes once they are written.
     Batch(usize),
     /// Its timer fired.
@@ -102,7 +68,7 @@ pub enum Wakeup {
 
 /// The queue of one socket.
 #[derive(Debug)]
-pub struct OutboundQueue {
+pub(crate) struct OutboundQueue {
     limit_bytes: usize,
     state: Mutex<State>,
 }
@@ -124,7 +90,7 @@ struct State {
 impl OutboundQueue {
     /// An empty queue of at most `limit_bytes`, for a socket of `principal`.
     #[must_use]
-    pub fn new(principal: Arc<Principal>, limit_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(principal: Arc<Principal>, limit_bytes: usize) -> Arc<Self> {
         let state = State {
             principal,
             items: VecDeque::new(),
@@ -139,18 +105,18 @@ impl OutboundQueue {
 
     /// The current token.
     #[must_use]
-    pub fn principal(&self) -> Arc<Principal> {
+    pub(crate) fn principal(&self) -> Arc<Principal> {
         self.state.lock().principal.clone()
     }
 
     /// Replaces the token.
-    pub fn renew(&self, principal: Arc<Principal>) {
+    pub(crate) fn renew(&self, principal: Arc<Principal>) {
         self.state.lock().principal = principal;
     }
 
     /// Appends an item, or closes the socket if the queue is full. A socket never receives its own participant's
     /// typing.
-    pub fn push(&self, item: QueueItem) {
+    pub(crate) fn push(&self, item: QueueItem) {
         let mut state = self.state.lock();
         if let QueueItem::Event(delivery) = &item
             && let Header::Ephemeral { from } = &delivery.header
@@ -173,14 +139,14 @@ impl OutboundQueue {
     }
 
     /// Closes the socket, unless it is closed already. Queued items are dropped.
-    pub fn close(&self, reason: CloseReason) {
+    pub(crate) fn close(&self, reason: CloseReason) {
         let mut state = self.state.lock();
         state.close(reason);
         wake_task(state);
     }
 
     /// Tells the session that its timer fired.
-    pub fn wake_for_timer(&self) {
+    pub(crate) fn wake_for_timer(&self) {
         let mut state = self.state.lock();
         state.timer_fired = true;
         wake_task(state);
@@ -191,7 +157,7 @@ impl OutboundQueue {
     ///
     /// # Errors
     /// The reason to close the socket, on this call and every later one.
-    pub fn poll_next_batch(
+    pub(crate) fn poll_next_batch(
         &self,
         context: &Context<'_>,
         written: usize,
@@ -227,7 +193,7 @@ impl OutboundQueue {
     ///
     /// # Errors
     /// As [`OutboundQueue::poll_next_batch`].
-    pub fn poll_wakeup(&self, context: &Context<'_>) -> Poll<Result<(), CloseReason>> {
+    pub(crate) fn poll_wakeup(&self, context: &Context<'_>) -> Poll<Result<(), CloseReason>> {
         let mut state = self.state.lock();
         if let Some(reason) = state.closed {
             return Poll::Ready(Err(reason));
@@ -269,6 +235,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+
+    use shared::contract::event::Event;
 
     use super::*;
     use crate::hub::tests::principal;
