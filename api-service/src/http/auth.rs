@@ -15,7 +15,7 @@ use shared::contract::token::{AuthorizationError, Principal, TokenError, bearer}
 use crate::domain::error::DomainError;
 use crate::http::audit::AuditContext;
 use crate::http::error::{ProblemBody, problem_error, to_problem, too_many_requests};
-use crate::http::openapi::path_table::Parameters;
+use crate::http::path_table::Parameters;
 use crate::http::server::response_budget::BudgetError;
 use crate::model::origin::Origin;
 use crate::state::AppState;

@@ -12,7 +12,7 @@ use shared::contract::http::request::Site;
 use shared::contract::http::web_security::{self, SECURITY_HEADERS};
 
 use crate::http::error::problem_error;
-use crate::http::openapi::path_table::{self, PathTable};
+use crate::http::path_table::{self, PathTable};
 use crate::state::AppState;
 
 /// Request headers that pages of other origins may send. No cookies: tokens come in a header.

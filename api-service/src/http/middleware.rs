@@ -29,7 +29,7 @@ use crate::http::auth::budget_error_response;
 use crate::http::compression::Compression;
 use crate::http::endpoints::messages::SEND_PATH;
 use crate::http::error::{ProblemBody, invalid, to_problem, too_many_requests};
-use crate::http::openapi::path_table::PathSpec;
+use crate::http::path_table::PathSpec;
 use crate::http::server::connection::Connection;
 use crate::state::AppState;
 

@@ -4,9 +4,9 @@
 //! - [`middleware`]: the public port, and what surrounds every request of it; [`router`] finds the endpoint
 //! - [`auth`], [`authorization`]: the caller, and what the caller may do
 //! - [`endpoints`]: one file per resource
-//! - [`openapi`]: the document, its schemas, and what each path accepts
+//! - [`pages`]: the OpenAPI document, the pages that show it, the files of the console and the SDK
+//! - [`openapi`]: schemas and groups of operations; [`path_table`]: what each path accepts
 
-mod assets;
 mod audit;
 mod auth;
 mod authorization;
@@ -17,10 +17,12 @@ pub(crate) mod endpoints;
 mod error;
 mod middleware;
 mod openapi;
+mod pages;
 mod params;
+mod path_table;
 mod router;
 pub(crate) mod server;
 
 pub use endpoints::admin_port::admin;
 pub use middleware::public;
-pub use openapi::spec::{json as spec_json, yaml as spec_yaml};
+pub use pages::spec::{json as spec_json, yaml as spec_yaml};

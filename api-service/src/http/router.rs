@@ -8,10 +8,10 @@ use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
 
+use super::cors;
 use super::endpoints::{dev_token, messages};
-use super::openapi::path_table::{PathSpec, PathTable};
-use super::openapi::{docs_page, spec};
-use super::{assets, cors};
+use super::pages::{assets, docs_page, spec};
+use super::path_table::{PathSpec, PathTable};
 use crate::state::AppState;
 
 /// Routes requests that passed the middleware.

@@ -1,7 +1,4 @@
-//! The OpenAPI document, and what is derived from it: the page that shows it, and what each path accepts.
+//! What the OpenAPI document is made of: schemas and groups of operations. `pages::spec` writes it.
 
-pub(crate) mod docs_page;
-pub(crate) mod path_table;
 pub(crate) mod schema;
-pub(crate) mod spec;
 pub(crate) mod tag;

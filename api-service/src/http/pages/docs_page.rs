@@ -10,8 +10,8 @@ use shared::contract::http::request::is_host;
 use shared::contract::http::web_security::source_hash;
 
 use super::spec;
-use crate::http::assets::CONSOLE_PAGE;
 use crate::http::cors;
+use crate::http::pages::assets::CONSOLE_PAGE;
 use crate::state::AppState;
 
 /// The meta tag that names the mode of the console's page.

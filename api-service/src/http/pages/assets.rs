@@ -15,7 +15,7 @@ static CONSOLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../clients/console")
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../clients/javascript/src");
 
 /// The page at `/`. It is not served as a file, because its mode and its security policy depend on the service.
-pub(crate) const CONSOLE_PAGE: &str = include_str!("../../../clients/console/index.html");
+pub(crate) const CONSOLE_PAGE: &str = include_str!("../../../../clients/console/index.html");
 
 /// Paths and contents of all files. A path is compared whole with the path of a request, so no request can leave the folders.
 fn files() -> impl Iterator<Item = (String, &'static [u8])> {

@@ -7,7 +7,6 @@ use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Value, json};
 use shared::contract::http::problem::{CONTENT_TYPE, InputError, Problem};
 
-use crate::http::assets;
 use crate::http::endpoints::conversations::Conversations;
 use crate::http::endpoints::health::Health;
 use crate::http::endpoints::messages::Messages;
@@ -15,7 +14,8 @@ use crate::http::endpoints::presence::Presence;
 use crate::http::endpoints::receipts::Receipts;
 use crate::http::endpoints::revocations::Admin;
 use crate::http::endpoints::tickets::Tickets;
-use crate::http::openapi::path_table::{PathSpec, PathTable};
+use crate::http::pages::assets;
+use crate::http::path_table::{PathSpec, PathTable};
 
 const DESCRIPTION: &str = "Real-time chat between staff (`user_id`) and patients (`contact_id`) within a location \
 (`location_id`). Live events come by WebSocket at `/ws`, which `asyncapi.yaml` describes. Every failure is an RFC 9457 \
