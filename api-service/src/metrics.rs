@@ -7,7 +7,6 @@ use shared::contract::redis::keys::{AUDIT_STREAM, CONVERSATION_CHECK_STREAM, REC
 use shared::kit::telemetry::MetricKind::{Counter, Gauge, Histogram};
 use shared::kit::telemetry::{LOG_LINES_DROPPED, MetricSpec, PROCESS_START_TIME, SERVICE_READY};
 
-use crate::http::endpoints::health;
 use crate::state::AppState;
 use crate::store::REASONS;
 
@@ -115,11 +114,6 @@ pub const METRICS: &[MetricSpec] = &[
         .with_label("cause", &["redis", "unreadable"]),
     MetricSpec::new(
         Counter,
-        "ehr_chat_inbox_queue_overflows_total",
-        "published batches whose inboxes the sweep of the outbox will tell",
-    ),
-    MetricSpec::new(
-        Counter,
         "ehr_chat_outbox_confirm_overflows_total",
         "published batches that will be published once more",
     ),
@@ -209,7 +203,7 @@ pub(crate) fn collect(state: &AppState) {
         gauge!("ehr_chat_database_connections", "state" => name).set(count as f64);
     }
     gauge!("ehr_chat_database_up").set(f64::from(u8::from(state.database.is_up())));
-    gauge!(SERVICE_READY.name).set(f64::from(u8::from(health::is_ready(state))));
+    gauge!(SERVICE_READY.name).set(f64::from(u8::from(state.readiness().is_ok())));
     gauge!("ehr_chat_redis_up").set(f64::from(u8::from(state.redis.is_up())));
     gauge!("ehr_chat_publish_queue_depth").set(state.events.depth() as f64);
 }

@@ -16,13 +16,13 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::clock_monitor::ClockOffset;
 use crate::config::Config;
-use crate::database_monitor::{DatabaseMonitor, spawn_when_ready};
 use crate::envelope::EnvelopeKeys;
+use crate::limits::rate_limit::RateLimits;
+use crate::monitors::clock::ClockOffset;
+use crate::monitors::database::{DatabaseMonitor, spawn_when_ready};
 use crate::outbox::broker::Broker;
 use crate::presence_reader::PresenceReader;
-use crate::rate_limit::RateLimits;
 use crate::revocation::RevocationService;
 use crate::state::AppState;
 use crate::store::{Class, Store};
@@ -30,7 +30,7 @@ use crate::stream_consumer::conversation_checks::ConversationCheckHandler;
 use crate::stream_consumer::receipts::ReceiptHandler;
 use crate::stream_consumer::socket_audit::SocketAuditHandler;
 use crate::ticket_issuer::TicketIssuer;
-use crate::{audit, clock_monitor, envelope, http, outbox, send_batcher, stream_consumer};
+use crate::{audit_writer, http, monitors, outbox, send_batcher, stream_consumer};
 
 /// Time limit of Redis for a batch of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -100,7 +100,7 @@ pub async fn run(
     shutdown.spawn_until("database watch", watching);
     let (events, committed) = outbox::event_queue::queue();
     let (send_batcher, pending) = send_batcher::queue();
-    let (audit_writer, audit_queue) = audit::writer::queue(store.refusals());
+    let (audit_entries, audit_queue) = audit_writer::queue(store.refusals());
     // Tasks that write or publish start only after the keys were checked against the database.
     let start = |name, task: futures_util::future::BoxFuture<'static, ()>| {
         spawn_when_ready(&shutdown, &database, name, task);
@@ -113,11 +113,11 @@ pub async fn run(
     start("socket audit handler", Box::pin(stream_consumer::run(redis.clone(), socket_events, shutdown.clone())));
     let questions = ConversationCheckHandler { store: store.clone(), presence: presence.clone() };
     start("conversation check handler", Box::pin(stream_consumer::run(redis.clone(), questions, shutdown.clone())));
-    start("audit writer", Box::pin(audit::writer::run(store.for_class(Class::Write), audit_queue)));
+    start("audit writer", Box::pin(audit_writer::run(store.for_class(Class::Write), audit_queue)));
     shutdown.spawn("revocations", revocation.clone().run(shutdown.clone()));
     let clock_offset = ClockOffset::default();
-    shutdown.spawn_until("clock", clock_monitor::watch(store.for_class(Class::Watch), clock_offset.clone()));
-    start("keys", Box::pin(envelope::commands::announce(store.clone(), instance, shutdown.clone())));
+    shutdown.spawn_until("clock", monitors::clock::watch(store.for_class(Class::Watch), clock_offset.clone()));
+    start("keys", Box::pin(monitors::master_keys::announce(store.clone(), instance, shutdown.clone())));
 
     if config.mode == Mode::Production {
         let (checked, known) = (store.clone(), revocation.clone());
@@ -138,7 +138,7 @@ pub async fn run(
         store: store.for_class(Class::Read),
         database: database.clone(),
         send_batcher,
-        audit_writer,
+        audit_writer: audit_entries,
         events,
         revocation,
         rate_limits,

@@ -10,13 +10,13 @@ use shared::kit::redis::RedisNodes;
 use shared::kit::shutdown::Shutdown;
 use shared::kit::telemetry::trace::Tracing;
 
-use crate::audit::writer::AuditWriter;
-use crate::clock_monitor::ClockOffset;
-use crate::database_monitor::DatabaseMonitor;
-use crate::http::server::response_budget::ResponseBudget;
+use crate::audit_writer::AuditWriter;
+use crate::limits::rate_limit::RateLimits;
+use crate::limits::response_budget::ResponseBudget;
+use crate::monitors::clock::ClockOffset;
+use crate::monitors::database::{DatabaseMonitor, DatabaseState};
 use crate::outbox::event_queue::EventSender;
 use crate::presence_reader::PresenceReader;
-use crate::rate_limit::RateLimits;
 use crate::revocation::RevocationService;
 use crate::send_batcher::SendBatcher;
 use crate::store::Store;
@@ -60,4 +60,35 @@ pub struct AppState {
     pub trusted_proxies: TrustedProxies,
     /// Set once the service begins to stop: load balancers must notice before its port closes.
     pub stopping: Shutdown,
+}
+
+/// Why the service is not ready. The causes are for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotReady {
+    /// It is stopping.
+    Stopping,
+    /// The database, or the revocations in it, were not read yet.
+    DatabaseNotRead,
+    /// The database does not answer.
+    DatabaseUnreachable(String),
+    /// This service cannot work with the database.
+    DatabaseUnfit(String),
+}
+
+impl AppState {
+    /// Whether the service can do its work. Redis may be down: sends continue without it.
+    ///
+    /// # Errors
+    /// [`NotReady`]
+    pub fn readiness(&self) -> Result<(), NotReady> {
+        if self.stopping.has_begun() {
+            return Err(NotReady::Stopping);
+        }
+        match self.database.state() {
+            DatabaseState::Ready if self.revocation.is_loaded() => Ok(()),
+            DatabaseState::Ready | DatabaseState::Unknown => Err(NotReady::DatabaseNotRead),
+            DatabaseState::Unreachable(cause) => Err(NotReady::DatabaseUnreachable(cause)),
+            DatabaseState::Unfit(cause) => Err(NotReady::DatabaseUnfit(cause)),
+        }
+    }
 }

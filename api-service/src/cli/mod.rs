@@ -1,8 +1,11 @@
 //! The command line: parses the arguments and runs one command.
 
 mod arguments;
-mod audit;
+mod audit_export;
+mod audit_verify;
+mod error;
 mod keys;
+mod operator;
 mod outbox;
 mod serve;
 mod tokens;
@@ -11,7 +14,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use shared::contract::revocation::{Revocation, whole_seconds};
-use shared::kit::env::{ConfigError, EX_USAGE};
 use shared::kit::telemetry;
 
 use crate::http;
@@ -33,20 +35,20 @@ pub fn run() -> ExitCode {
             };
             tokens::revoke(&revocation)
         }
-        Command::Keys { task } => keys::run_key_command(task),
+        Command::Keys { task } => keys::run(task),
         Command::Healthcheck => serve::healthcheck(),
         Command::Audit(AuditCommand::Verify { anchors, write_anchors, from_chain }) => {
-            match audit::verify(anchors.as_deref(), write_anchors.as_deref(), from_chain) {
+            match audit_verify::verify(anchors.as_deref(), write_anchors.as_deref(), from_chain) {
                 Ok(true) => Ok(()),
                 Ok(false) => return ExitCode::FAILURE,
                 Err(error) => Err(error),
             }
         }
         Command::Audit(AuditCommand::Export { location, participant, from, to }) => {
-            audit::export(&Filter { location, participant, from, to })
+            audit_export::export(&Filter { location, participant, from, to })
         }
-        Command::Outbox(OutboxCommand::List) => outbox::list_failed(),
-        Command::Outbox(OutboxCommand::Retry { ids, all }) => outbox::retry_failed(if all { None } else { Some(&ids) }),
+        Command::Outbox(OutboxCommand::List) => outbox::list(),
+        Command::Outbox(OutboxCommand::Retry { ids, all }) => outbox::retry(if all { None } else { Some(&ids) }),
         Command::Openapi => {
             print!("{}", http::spec_yaml());
             Ok(())
@@ -56,7 +58,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::write_stderr(&format!("api-service: {error}"));
-            if error.is::<ConfigError>() { ExitCode::from(EX_USAGE as u8) } else { ExitCode::FAILURE }
+            error::exit_code(&error)
         }
     }
 }

@@ -5,11 +5,12 @@ use shared::kit::net::{self, file_descriptors};
 use shared::kit::shutdown::Shutdown;
 use shared::kit::telemetry;
 
-use crate::serve::{Listeners, ServeError, run};
+use super::error::CommandError;
+use crate::serve::{Listeners, run};
 use crate::{config, metrics, store};
 
 #[tokio::main]
-pub(super) async fn serve() -> Result<(), ServeError> {
+pub(super) async fn serve() -> Result<(), CommandError> {
     let config = config::serve(Env::from_process())?;
     let _logs = telemetry::init_logging(config.log_format, &config.log_level)?;
     file_descriptors::raise_limit();
@@ -24,7 +25,7 @@ pub(super) async fn serve() -> Result<(), ServeError> {
 }
 
 #[tokio::main]
-pub(super) async fn migrate(last: Option<u32>) -> Result<(), ServeError> {
+pub(super) async fn migrate(last: Option<u32>) -> Result<(), CommandError> {
     let (database, service) = config::migrate(Env::from_process())?;
     let applied = store::migrate(&database, service.as_ref(), last, |line| eprintln!("{line}")).await?;
     match applied.as_slice() {
@@ -34,6 +35,6 @@ pub(super) async fn migrate(last: Option<u32>) -> Result<(), ServeError> {
     Ok(())
 }
 
-pub(super) fn healthcheck() -> Result<(), ServeError> {
+pub(super) fn healthcheck() -> Result<(), CommandError> {
     Ok(shared::kit::net::healthcheck::probe(config::admin(Env::from_process())?)?)
 }

@@ -11,20 +11,20 @@ use shared::kit::env::Env;
 use time::OffsetDateTime;
 
 use super::arguments::Role;
-use crate::audit::commands::operator_actor;
+use super::error::CommandError;
+use super::operator;
 use crate::domain::revoke::{check, describe};
-use crate::serve::ServeError;
 use crate::{config, store};
 
 #[tokio::main]
-pub(super) async fn revoke(revocation: &Revocation) -> Result<(), ServeError> {
+pub(super) async fn revoke(revocation: &Revocation) -> Result<(), CommandError> {
     check(revocation)?;
     let (database, key, max_lifetime) = config::revoke(Env::from_process())?;
     let store = store::Store::new(&database, key)?;
     // The later clock counts, so that the revocation does not expire early.
     let now = OffsetDateTime::now_utc().max(store.clock().await?).unix_timestamp();
     let ends_at = revocation.ends_at(now, max_lifetime);
-    let entry = describe(AuditEntry::new(operator_actor(), Action::Revoke, 204), revocation);
+    let entry = describe(AuditEntry { outcome: 204, ..operator::entry(Action::Revoke) }, revocation);
     store.revoke(revocation, ends_at, &entry).await?;
     println!("revoked; running services reject it within a second");
     Ok(())
@@ -35,7 +35,7 @@ pub(super) fn print_token(
     role: Role,
     locations: &[LocationId],
     ttl: u64,
-) -> Result<(), ServeError> {
+) -> Result<(), CommandError> {
     let role = match role {
         Role::User => token::Role::Participant(ParticipantKind::User),
         Role::Contact => token::Role::Participant(ParticipantKind::Contact),

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::kit::env::{Env, Setting};
-
-use super::range::between;
+use shared::kit::env::{Env, Setting, between};
 
 pub(super) const LISTEN_ADDR: Setting =
     Setting { name: "LISTEN_ADDR", default: Some("127.0.0.1:8081"), help: "where requests are served: address:port" };

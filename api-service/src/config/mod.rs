@@ -3,7 +3,6 @@
 
 mod commands;
 mod listen;
-pub(crate) mod range;
 mod redis;
 #[cfg(test)]
 mod tests;
@@ -27,8 +26,8 @@ use crate::audit::settings::{AUDIT_KEY, AUDIT_PREVIOUS_KEYS, AuditKey, check_aud
 use crate::envelope::settings::{
     self as encryption, CONTENT_KEYS, CONTENT_KEYS_COMMAND, CONTENT_KEYS_FILE, EncryptionConfig,
 };
+use crate::limits::rate_limit::{self, RateLimitConfig};
 use crate::outbox::settings::{self as outbox_settings, EVENT_LOG_LENGTH, EVENT_LOG_TTL_SECONDS, EventLogConfig};
-use crate::rate_limit::{self, RateLimitConfig};
 use crate::store::settings::{
     DATABASE_BACKGROUND_CONNECTIONS, DATABASE_CA_FILE, DATABASE_POOL_SIZE, DATABASE_SERVICE_ROLE, DATABASE_URL,
     DATABASE_WRITE_CONNECTIONS, DatabaseConfig, read_database,

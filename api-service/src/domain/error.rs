@@ -1,13 +1,12 @@
 //! Why a use case rejects a request. Knows no HTTP: `http::error` finds the status. Carries no error of PostgreSQL or Redis: what
 //! failed below is a [`Cause`] for the log, and the variant says what it means for the caller.
 
-use shared::contract::participant::InvalidPair;
 use shared::contract::token::AuthorizationError;
 
-use crate::audit::writer::AuditError;
+use crate::audit_writer::AuditError;
 use crate::model::deadline::StepError;
 use crate::presence_reader::PresenceError;
-use crate::send_batcher::SendError;
+use crate::send_batcher::error::SendError;
 use crate::store::StoreError;
 use crate::ticket_issuer::TicketError;
 
@@ -20,15 +19,9 @@ pub enum DomainError {
     /// The token does not permit this.
     #[error(transparent)]
     Forbidden(#[from] AuthorizationError),
-    /// The two participants cannot have a conversation.
-    #[error(transparent)]
-    InvalidPair(#[from] InvalidPair),
     /// The field of this name breaks a rule.
     #[error("{0} {1}")]
     Field(&'static str, &'static str),
-    /// The `client_message_id` belongs to a different message.
-    #[error("client_message_id was used for a different message")]
-    IdReused,
     /// A queue is full; nothing was written.
     #[error("too many sends are waiting")]
     Overloaded,
@@ -74,7 +67,6 @@ impl From<StoreError> for DomainError {
 impl From<SendError> for DomainError {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::IdReused => Self::IdReused,
             SendError::Overloaded => Self::Overloaded,
             SendError::TimedOut => Self::SendTimeout,
             SendError::Store(error) => error.into(),

@@ -7,7 +7,7 @@ use shared::contract::ids::ConversationId;
 use shared::contract::participant::Conversation;
 
 use super::error::DomainError;
-use crate::audit::writer::AuditWriter;
+use crate::audit_writer::AuditWriter;
 use crate::model::message::Message;
 use crate::model::origin::Origin;
 use crate::model::page::{self, PagePosition};

@@ -7,7 +7,7 @@ use shared::contract::ids::LocationId;
 use shared::contract::participant::Participant;
 
 use super::error::DomainError;
-use crate::audit::writer::AuditWriter;
+use crate::audit_writer::AuditWriter;
 use crate::model::inbox::{InboxCursor, InboxRow};
 use crate::model::origin::Origin;
 use crate::model::page;

@@ -10,7 +10,7 @@ use shared::contract::participant::{Conversation, Participant};
 use shared::contract::presence::Presence;
 
 use super::error::DomainError;
-use crate::audit::writer::AuditWriter;
+use crate::audit_writer::AuditWriter;
 use crate::model::origin::Origin;
 use crate::presence_reader::PresenceReader;
 use crate::store::Store;

@@ -8,8 +8,6 @@
 //! ([`EnvelopeKeys::is_complete`]). From then on plain text is rejected: it can only come from someone with rights on the
 //! database, who cannot wrap a key that states otherwise.
 
-pub mod commands;
-mod purge;
 pub(crate) mod settings;
 
 use std::collections::HashMap;

@@ -16,7 +16,7 @@ use crate::domain::error::DomainError;
 use crate::http::audit::AuditContext;
 use crate::http::error::{ProblemBody, problem_error, to_problem, too_many_requests};
 use crate::http::path_table::Parameters;
-use crate::http::server::response_budget::BudgetError;
+use crate::limits::response_budget::BudgetError;
 use crate::model::origin::Origin;
 use crate::state::AppState;
 

@@ -8,7 +8,6 @@ use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use shared::contract::http::problem::{CONTENT_TYPE, InputError, Problem};
-use shared::contract::participant::InvalidPair;
 use shared::kit::rate_limit::RetryAfter;
 
 use crate::domain::error::DomainError;
@@ -84,14 +83,7 @@ pub(crate) enum ApiError {
 pub(crate) fn to_problem(error: DomainError) -> Problem {
     match error {
         DomainError::Forbidden(why) => Problem::new(403, why.to_string()),
-        DomainError::InvalidPair(why @ InvalidPair::TwoContacts) => {
-            invalid(vec![InputError::new("/receiver_contact_id", why.to_string())])
-        }
-        DomainError::InvalidPair(why @ InvalidPair::Same) => {
-            invalid(vec![InputError::new("/receiver_user_id", why.to_string())])
-        }
         DomainError::Field(field, why) => invalid(vec![InputError::new(pointer(field), why)]),
-        DomainError::IdReused => Problem::new(409, "`client_message_id` was used for a different message"),
         DomainError::Overloaded => Problem::new(503, "too many sends are waiting; nothing was written"),
         DomainError::SendTimeout => {
             Problem::new(503, "the message could not be written in time, and was not written: send it again")

@@ -30,7 +30,7 @@ use crate::http::compression::Compression;
 use crate::http::endpoints::messages::SEND_PATH;
 use crate::http::error::{ProblemBody, invalid, to_problem, too_many_requests};
 use crate::http::path_table::PathSpec;
-use crate::http::server::connection::Connection;
+use crate::limits::connection::Connection;
 use crate::state::AppState;
 
 /// Maximum length of a query: several times what any operation needs.

@@ -7,3 +7,4 @@ pub mod mark;
 pub mod message;
 pub mod origin;
 pub mod page;
+pub mod send;

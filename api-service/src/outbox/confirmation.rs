@@ -1,20 +1,30 @@
-//! Publish confirmation: why an outbox row outlives its publication.
+//! What follows a publication, and why an outbox row outlives it.
 //!
-//! Redis replicates asynchronously. A master that accepted an event may fail before a replica has it, and the event is lost. So a
-//! published row is only *marked* at first. It is *confirmed* and deleted once the same connection has answered [`CONFIRM_AFTER`]
-//! later: the master was alive long enough to replicate. If the connection is lost earlier, the marked rows are requeued and
-//! published again. The event log in Redis recognizes events that it already holds, so nothing is delivered twice.
+//! 1. The inbox rows of the changed conversations are published. If that fails, the outbox row stays as it is, and the sweep
+//!    publishes it again.
+//! 2. The outbox row is *marked* as published. It must not be deleted yet: Redis replicates asynchronously. A master that accepted
+//!    an event may fail before a replica has it, and the event is lost.
+//! 3. The row is *confirmed* and deleted once the same connection has answered [`CONFIRM_AFTER`] later: the master was alive long
+//!    enough to replicate. If the connection is lost earlier, the marked rows are requeued and published again. The event log in
+//!    Redis recognizes events that it already holds, so nothing is delivered twice.
+//!
+//! One task and one bounded queue do all three. Redis (1) and PostgreSQL (2, 3) are used at the same time, so neither waits for
+//! the other. The fast path waits for neither.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{Fuse, FusedFuture};
 use shared::kit::redis::ConnectionHealth;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::OutboxRelay;
+use super::inbox_updates::InboxUpdates;
+use crate::model::inbox::InboxUpdate;
 use crate::store::Store;
 
 /// How long a server must stay alive after it accepted an event.
@@ -23,68 +33,106 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Time limit of the last confirmations at shutdown. Another instance publishes the rest again.
 const FINAL_CONFIRM_TIMEOUT: Duration = Duration::from_secs(4);
-/// Batches that may wait to be marked. Others stay unmarked in the outbox and are published again.
-pub(super) const QUEUE_CAPACITY: usize = 256;
+/// Batches that may wait.
+const QUEUE_CAPACITY: usize = 256;
 
 /// Outbox rows whose events Redis has accepted.
 #[derive(Debug)]
 pub(super) struct PublishedBatch {
     pub(super) ids: Vec<i64>,
-    /// The connection that accepted them, see [`Health`].
+    /// Inbox updates that follow the events, in any order.
+    pub(super) updates: Vec<InboxUpdate>,
+    /// The connection that accepted them, see [`ConnectionHealth::generation`].
     pub(super) connection: u64,
     pub(super) at: Instant,
     /// Whether the rows are marked already.
     pub(super) is_marked: bool,
 }
 
-/// Marks published rows and deletes confirmed ones.
+/// The sending end of the queue. Never waits.
+pub(super) struct PublishedSender(mpsc::Sender<PublishedBatch>);
+
+/// Creates the queue.
+pub(super) fn queue() -> (PublishedSender, mpsc::Receiver<PublishedBatch>) {
+    let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
+    (PublishedSender(sender), receiver)
+}
+
+impl PublishedSender {
+    /// Queues a batch. One that finds no room stays in the outbox and is published again, which clients ignore.
+    pub(super) fn send(&self, batch: PublishedBatch) {
+        let is_empty = batch.ids.is_empty() && batch.updates.is_empty();
+        if !is_empty && self.0.try_send(batch).is_err() {
+            metrics::counter!("ehr_chat_outbox_confirm_overflows_total").increment(1);
+        }
+    }
+}
+
+/// Publishes inbox rows, marks published rows and deletes confirmed ones.
 pub(super) struct Confirmation {
-    store: Store,
-    health: watch::Receiver<ConnectionHealth>,
-    catch_up_requested: Arc<AtomicBool>,
+    pub(super) store: Store,
+    pub(super) inbox_updates: InboxUpdates,
+    pub(super) health: watch::Receiver<ConnectionHealth>,
+    pub(super) catch_up_requested: Arc<AtomicBool>,
 }
 
 impl Confirmation {
-    pub(super) fn new(outbox: &OutboxRelay) -> Self {
-        let (store, health) = (outbox.store.clone(), outbox.health.clone());
-        Self { store, health, catch_up_requested: outbox.catch_up_requested.clone() }
-    }
-
-    /// Runs until the queue is closed and all rows are confirmed. Works in rounds, a few per second: rows that a crash leaves
-    /// unmarked are published again and recognized by the event log.
-    pub(super) async fn run(self, mut published: mpsc::Receiver<PublishedBatch>) {
+    /// Runs until the queue is closed and all rows are confirmed. Marks and deletes in rounds, a few per second: rows that a crash
+    /// leaves unmarked are published again and recognized by the event log.
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<PublishedBatch>) {
         let mut unconfirmed: VecDeque<PublishedBatch> = VecDeque::new();
         let mut unmarked: Vec<(u64, Instant, Vec<i64>)> = Vec::new();
         let mut ticks = interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut fresh = Vec::new();
         let mut closed_at: Option<Instant> = None;
-        while closed_at.is_none_or(|at| !unconfirmed.is_empty() && at.elapsed() < FINAL_CONFIRM_TIMEOUT) {
+        // At most one of each is in progress.
+        let mut publishing = pin!(Fuse::terminated());
+        let mut marking = pin!(Fuse::terminated());
+        loop {
+            let is_idle = publishing.is_terminated() && marking.is_terminated() && unconfirmed.is_empty();
+            if closed_at.is_some_and(|at| is_idle || at.elapsed() >= FINAL_CONFIRM_TIMEOUT) {
+                return;
+            }
             tokio::select! {
-                count = published.recv_many(&mut fresh, QUEUE_CAPACITY), if closed_at.is_none() => {
-                    if count == 0 {
-                        closed_at = Some(Instant::now());
+                batches = next_batches(&mut queue), if closed_at.is_none() && publishing.is_terminated() => {
+                    match batches.is_empty() {
+                        true => closed_at = Some(Instant::now()),
+                        false => publishing.set(self.publish_inboxes(batches).fuse()),
                     }
-                    let new = fresh.iter().filter(|batch| !batch.is_marked);
-                    unmarked.extend(new.map(|batch| (batch.connection, batch.at, batch.ids.clone())));
-                    unconfirmed.extend(fresh.drain(..));
                 }
-                _ = ticks.tick() => {
+                batches = &mut publishing => {
+                    let new = batches.iter().filter(|batch| !batch.is_marked);
+                    unmarked.extend(new.map(|batch| (batch.connection, batch.at, batch.ids.clone())));
+                    unconfirmed.extend(batches);
+                }
+                _ = ticks.tick(), if marking.is_terminated() => {
                     let health = *self.health.borrow();
                     let confirmed = take_confirmed(&mut unconfirmed, health);
                     metrics::gauge!("ehr_chat_outbox_unconfirmed").set(unconfirmed.len() as f64);
                     let marked = entries_to_mark(std::mem::take(&mut unmarked), health);
-                    self.mark_and_prune(health, &marked, &confirmed).await;
+                    marking.set(self.mark_and_prune(health, marked, confirmed).fuse());
                 }
+                () = &mut marking => {}
             }
         }
     }
 
-    async fn mark_and_prune(&self, health: ConnectionHealth, marked: &[(i64, f64)], confirmed: &[i64]) {
+    /// Publishes the inbox rows of these batches, each conversation once. Returns the batches that may be confirmed: after a
+    /// failure only those of the relay, which has published theirs.
+    async fn publish_inboxes(&self, mut batches: Vec<PublishedBatch>) -> Vec<PublishedBatch> {
+        let updates = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.updates)).collect();
+        if let Err(error) = self.inbox_updates.publish(updates).await {
+            tracing::warn!(%error, "inbox rows not published, outbox rows stay");
+            batches.retain(|batch| batch.is_marked);
+        }
+        batches
+    }
+
+    async fn mark_and_prune(&self, health: ConnectionHealth, marked: Vec<(i64, f64)>, confirmed: Vec<i64>) {
         if marked.is_empty() && confirmed.is_empty() {
             return;
         }
-        if self.store.mark_and_prune(marked, confirmed).await.is_err() {
+        if self.store.mark_and_prune(&marked, &confirmed).await.is_err() {
             tracing::debug!("published rows not marked, events are published again");
         }
         // The connection was lost in the meantime. The search for its rows may have run before these were marked.
@@ -96,6 +144,13 @@ impl Confirmation {
             self.catch_up_requested.store(true, Ordering::Release);
         }
     }
+}
+
+/// The batches that wait; none once the queue is closed and empty.
+async fn next_batches(queue: &mut mpsc::Receiver<PublishedBatch>) -> Vec<PublishedBatch> {
+    let mut batches = Vec::new();
+    queue.recv_many(&mut batches, QUEUE_CAPACITY).await;
+    batches
 }
 
 /// Entries that the current connection accepted, with their age in seconds. Entries of a lost connection stay unmarked, so that
@@ -128,7 +183,7 @@ mod tests {
     use super::*;
 
     fn published(id: i64, connection: u64, at: Instant) -> PublishedBatch {
-        PublishedBatch { ids: vec![id], connection, at, is_marked: false }
+        PublishedBatch { ids: vec![id], updates: Vec::new(), connection, at, is_marked: false }
     }
 
     #[tokio::test]

@@ -7,13 +7,10 @@ use std::time::Duration;
 
 use shared::contract::event::publish_batch::PublishMode;
 use shared::kit::shutdown::Shutdown;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::confirmation::PublishedBatch;
-use super::inbox_updates::InboxBatch;
-use super::relay::RelayBatch;
-use super::{MAX_BATCH_EVENTS, OutboxRelay, RETRY_DELAY};
+use super::relay::{MAX_BATCH_EVENTS, OutboxRelay, RETRY_DELAY, RelayBatch};
 use crate::outbox::broker::{PublishOutcome, PublishRequest};
 use crate::outbox::event_queue::EventReceiver;
 use crate::store::OutboxEntry;
@@ -47,7 +44,6 @@ impl PendingEntry {
 /// The state of the fast path.
 pub(super) struct FastPath {
     outbox: Arc<OutboxRelay>,
-    inbox_sender: mpsc::Sender<InboxBatch>,
     events: EventReceiver,
     pending: Vec<PendingEntry>,
     /// The latest connection to Redis for which everything that may be lost was requeued.
@@ -56,14 +52,8 @@ pub(super) struct FastPath {
 }
 
 impl FastPath {
-    pub(super) fn new(
-        outbox: Arc<OutboxRelay>,
-        inbox_sender: mpsc::Sender<InboxBatch>,
-        events: EventReceiver,
-        connection: u64,
-        shutdown: Shutdown,
-    ) -> Self {
-        Self { outbox, inbox_sender, events, pending: Vec::new(), connection, shutdown }
+    pub(super) fn new(outbox: Arc<OutboxRelay>, events: EventReceiver, connection: u64, shutdown: Shutdown) -> Self {
+        Self { outbox, events, pending: Vec::new(), connection, shutdown }
     }
 
     pub(super) async fn run(mut self) {
@@ -158,12 +148,8 @@ impl FastPath {
             }
             !pending.entry.events.is_empty()
         });
-        let published = PublishedBatch { ids, connection: self.connection, at: Instant::now(), is_marked: false };
-        let is_any = !(published.ids.is_empty() && updates.is_empty());
-        if is_any && self.inbox_sender.try_send(InboxBatch { updates, published }).is_err() {
-            // The rows stay in the outbox, and the sweep finds them.
-            metrics::counter!("ehr_chat_inbox_queue_overflows_total").increment(1);
-        }
+        let connection = self.connection;
+        self.outbox.published.send(PublishedBatch { ids, updates, connection, at: Instant::now(), is_marked: false });
         Ok(())
     }
 

@@ -1,6 +1,4 @@
-//! Publishes the inbox rows of conversations, after the events that changed them.
-//!
-//! Runs beside the fast path, which never waits for it. After a failure the outbox rows stay and are published again.
+//! The inbox rows that changed conversations publish, after the events that changed them. A channel without subscribers gets none.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -9,43 +7,33 @@ use std::sync::Arc;
 use shared::contract::ids::ConversationId;
 use shared::contract::participant::Conversation;
 use shared::contract::redis::keys::Channel;
-use tokio::sync::mpsc;
 
-use super::confirmation::PublishedBatch;
-use super::{OutboxRelay, RelayError};
 use crate::model::inbox::{ConversationSnapshot, InboxUpdate};
-use crate::outbox::broker::InboxRow;
-use crate::store::StoreError;
+use crate::outbox::broker::{Broker, InboxRow};
+use crate::store::{Store, StoreError};
 
-/// Batches that may wait. The sweep publishes the rows of others.
-pub(super) const QUEUE_CAPACITY: usize = 256;
-
-/// The inbox updates of a published batch.
-pub(super) struct InboxBatch {
-    pub(super) updates: Vec<InboxUpdate>,
-    /// Confirmed once the inbox rows are published.
-    pub(super) published: PublishedBatch,
+/// Why inbox rows were not published.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InboxUpdateError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("Redis did not take the inbox rows: {0}")]
+    Redis(#[from] fred::error::Error),
 }
 
-/// Publishes until the queue is closed. Updates that wait are merged, so each conversation is published once.
-pub(super) async fn run(outbox: Arc<OutboxRelay>, mut queue: mpsc::Receiver<InboxBatch>) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, QUEUE_CAPACITY).await > 0 {
-        let (mut updates, mut published) = (Vec::new(), Vec::new());
-        for update in batch.drain(..) {
-            updates.extend(update.updates);
-            published.push(update.published);
-        }
-        match outbox.publish_inboxes(updates).await {
-            Ok(()) => published.into_iter().for_each(|published| outbox.confirm_later(published)),
-            Err(error) => tracing::warn!(%error, "inbox rows not published, outbox rows stay"),
-        }
-    }
+/// Publishes inbox rows. Clones share the connections.
+#[derive(Clone)]
+pub(super) struct InboxUpdates {
+    pub(super) store: Store,
+    pub(super) broker: Arc<Broker>,
 }
 
-impl OutboxRelay {
-    /// Publishes inbox rows to channels that have subscribers.
-    pub(super) async fn publish_inboxes(&self, updates: Vec<InboxUpdate>) -> Result<(), RelayError> {
+impl InboxUpdates {
+    /// Publishes the rows of these updates, once per conversation.
+    pub(super) async fn publish(&self, updates: Vec<InboxUpdate>) -> Result<(), InboxUpdateError> {
+        if updates.is_empty() {
+            return Ok(());
+        }
         let updates = latest_per_conversation(updates);
         let channels: HashSet<Channel> =
             updates.values().flat_map(|updates| inbox_channels(updates.conversation())).collect();

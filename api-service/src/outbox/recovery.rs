@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use shared::contract::ids::ConversationId;
 use tokio::time::{Instant, sleep};
 
-use super::OutboxRelay;
 use super::rejections::{Probe, RejectionTarget, WaitNotices};
+use super::relay::OutboxRelay;
 use crate::store::StoreError;
 
 /// Between two checks for due probes.

@@ -1,17 +1,28 @@
 //! Publishes outbox rows in batches, one relay of all instances at a time, and records the outcome of each row. The sweep finds
 //! rows that no fast path publishes.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::contract::event::publish_batch::PublishMode;
+use shared::kit::redis::ConnectionHealth;
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
-use super::confirmation::PublishedBatch;
-use super::{MAX_BATCH_EVENTS, OutboxRelay, RelayError};
-use crate::outbox::broker::{PublishOutcome, PublishRequest};
-use crate::store::{DeferredEntry, LeasedBatch, OutboxEntry, OutboxEvent, PartlyPublished, RelayOutcome};
+use super::confirmation::{PublishedBatch, PublishedSender};
+use super::inbox_updates::{InboxUpdateError, InboxUpdates};
+use super::rejections::RejectionTracker;
+use crate::outbox::broker::{Broker, PublishOutcome, PublishRequest};
+use crate::store::{
+    DeferredEntry, LeasedBatch, OutboxEntry, OutboxEvent, PartlyPublished, RelayOutcome, Store, StoreError,
+};
 
+/// Events per pipeline.
+pub(super) const MAX_BATCH_EVENTS: usize = 500;
+/// Delay after a failure.
+pub(super) const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Younger rows are still on some instance's fast path.
@@ -25,6 +36,37 @@ const DEFERRED_RETRY_ROWS: i64 = 500;
 /// Time limit of a batch. Shorter than the relay lease.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// Why the relay could not continue.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RelayError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("Redis did not take the events: {0}")]
+    Redis(#[from] fred::error::Error),
+    #[error(transparent)]
+    Inboxes(#[from] InboxUpdateError),
+    #[error("Redis took too long for the events")]
+    Timeout,
+}
+
+/// The state that the tasks of the outbox share.
+pub(super) struct OutboxRelay {
+    /// Names this instance as the holder of the relay lease.
+    pub(super) instance: Uuid,
+    /// The tasks of this instance take turns too.
+    pub(super) relay_turn: Mutex<()>,
+    pub(super) store: Store,
+    pub(super) broker: Arc<Broker>,
+    pub(super) inbox_updates: InboxUpdates,
+    pub(super) published: PublishedSender,
+    pub(super) health: watch::Receiver<ConnectionHealth>,
+    pub(super) rejections: RejectionTracker,
+    /// Redis accepts a rejected target again, so the sweep runs at once.
+    pub(super) resumed: Notify,
+    /// Asks the fast path to publish the outbox before it continues.
+    pub(super) catch_up_requested: Arc<AtomicBool>,
+}
+
 /// The outcome of relaying one batch.
 pub(super) struct RelayBatch {
     /// The batch was full, so there may be more rows.
@@ -32,6 +74,27 @@ pub(super) struct RelayBatch {
 }
 
 impl OutboxRelay {
+    pub(super) fn new(
+        store: Store,
+        broker: Broker,
+        published: PublishedSender,
+        health: watch::Receiver<ConnectionHealth>,
+    ) -> Self {
+        let broker = Arc::new(broker);
+        Self {
+            instance: Uuid::now_v7(),
+            relay_turn: Mutex::new(()),
+            inbox_updates: InboxUpdates { store: store.clone(), broker: broker.clone() },
+            store,
+            broker,
+            published,
+            health,
+            rejections: RejectionTracker::default(),
+            resumed: Notify::new(),
+            catch_up_requested: Arc::default(),
+        }
+    }
+
     /// Sweeps periodically. Runs until it is dropped.
     pub(super) async fn sweep(&self) {
         let mut check_orphans_at = Instant::now();
@@ -104,8 +167,20 @@ impl OutboxRelay {
         let (_, events) = published?;
         metrics::counter!("ehr_chat_events_published_total", "path" => "outbox").increment(events);
         self.requeue_if_reconnected(connection, &ids).await;
-        self.confirm_later(PublishedBatch { ids, connection, at: Instant::now(), is_marked: true });
+        let updates = Vec::new(); // Published already, before the rows were marked.
+        self.published.send(PublishedBatch { ids, updates, connection, at: Instant::now(), is_marked: true });
         Ok(Some(batch))
+    }
+
+    /// Requeues entries if their connection was lost after they were published. The search for rows of the lost connection may
+    /// have run before these were marked.
+    async fn requeue_if_reconnected(&self, connection: u64, ids: &[i64]) {
+        if self.health.borrow().generation != connection && !ids.is_empty() {
+            if let Err(error) = self.store.requeue(ids).await {
+                tracing::warn!(%error, "requeue failed, events are published again later");
+            }
+            self.catch_up_requested.store(true, Ordering::Release);
+        }
     }
 
     /// Publishes the events of these entries, except rejected ones. Returns the outcome per entry, and the number of published
@@ -145,7 +220,7 @@ impl OutboxRelay {
             is_published.push(outcome == Some(PublishOutcome::Published));
         }
         let relayed = relay_outcome(entries, &is_published);
-        self.publish_inboxes(entries.iter().flat_map(|entry| entry.updates.clone()).collect()).await?;
+        self.inbox_updates.publish(entries.iter().flat_map(|entry| entry.updates.clone()).collect()).await?;
         Ok((relayed, is_published.into_iter().filter(|is_published| *is_published).count() as u64))
     }
 }

@@ -1,8 +1,6 @@
 //! Settings of the event log that Redis keeps per conversation.
 
-use shared::kit::env::{Env, Setting};
-
-use crate::config::range::between;
+use shared::kit::env::{Env, Setting, between};
 
 pub(crate) const EVENT_LOG_LENGTH: Setting = Setting {
     name: "EVENT_LOG_LENGTH",

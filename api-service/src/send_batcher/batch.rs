@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use shared::contract::ids::ConversationId;
 use tokio::time::{sleep, timeout};
 
-use super::SendError;
-use super::SendResult;
+use super::error::SendError;
 use super::shared_queue::{Group, SharedQueue};
 use crate::model::message::NewMessage;
 use crate::outbox::event_queue::EventSender;
-use crate::store::{BatchResult, SendOutcome, Store, StoreError};
+use crate::store::{BatchResult, Store, StoreError};
 
 /// Time limit of a batch, with all its parts. Sends that have not started by then are requeued, or rejected if they have waited
 /// too long.
@@ -77,7 +76,7 @@ impl BatchWriter<'_> {
                 break;
             }
             group.attempts += 1;
-            let error = match self.store.send(&group.new, &group.origins).await {
+            let error = match self.store.send(&group.requests).await {
                 Ok(done) => {
                     if !suspects.is_empty() {
                         self.queue.clear_suspects(&group);
@@ -122,11 +121,7 @@ impl BatchWriter<'_> {
     fn reply(&self, group: Group, BatchResult { outcomes, entry }: BatchResult) {
         self.events.publish(entry);
         for (outcome, caller) in outcomes.into_iter().zip(group.callers) {
-            caller.reply(match outcome {
-                SendOutcome::Sent(json) => Ok(SendResult { json, created: true }),
-                SendOutcome::Repeated(json) => Ok(SendResult { json, created: false }),
-                SendOutcome::IdReused => Err(SendError::IdReused),
-            });
+            caller.reply(Ok(outcome));
         }
     }
 

@@ -4,6 +4,7 @@
 //! now waits for a bounded time ([`pending`]) and delays no other ([`batch`]).
 
 mod batch;
+pub mod error;
 mod fair_queue;
 mod lock_watch;
 mod pending;
@@ -13,15 +14,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::kit::crypto::redacted::Redacted;
 use shared::kit::telemetry::trace;
 use tokio::time::{sleep, timeout};
 
-use crate::model::message::NewMessage;
-use crate::model::origin::Origin;
+use crate::model::send::{SendOutcome, SendRequest};
 use crate::outbox::event_queue::EventSender;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use batch::{BatchOutcome, BatchWriter};
+use error::SendError;
 use pending::pending_send;
 use shared_queue::{Group, NextBatch, SharedQueue};
 
@@ -29,32 +29,6 @@ use shared_queue::{Group, NextBatch, SharedQueue};
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two pings while it is down.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Why a send was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The `client_message_id` belongs to a different message.
-    #[error("client_message_id was used for a different message")]
-    IdReused,
-    /// The queue, or the share of this location or conversation, is full.
-    #[error("too many sends are waiting")]
-    Overloaded,
-    /// Its transaction did not start in time.
-    #[error("the send has waited for too long")]
-    TimedOut,
-    /// The database rejected it, or its outcome is unknown.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// A message that is on disk and will be published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SendResult {
-    /// The message as JSON.
-    pub json: Redacted<String>,
-    /// `false` when an earlier send with the same `client_message_id` wrote it.
-    pub created: bool,
-}
 
 /// The sending end of the queue. The queue closes when the last clone is dropped.
 #[derive(Clone)]
@@ -90,11 +64,10 @@ impl SendBatcher {
     /// [`SendError`]. Nothing was written, except perhaps with [`SendError::Store`].
     pub async fn write(
         &self,
-        new: NewMessage,
-        origin: Origin,
+        request: SendRequest,
         disconnected: impl Future<Output = ()>,
-    ) -> Result<SendResult, SendError> {
-        let (pending, waiter) = pending_send(Arc::new(new), origin);
+    ) -> Result<SendOutcome, SendError> {
+        let (pending, waiter) = pending_send(request);
         self.shared.0.push(pending)?;
         let _span = trace::child_span("commit");
         waiter.outcome(disconnected).await

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{SendError, SendResult};
-use crate::model::message::NewMessage;
-use crate::model::origin::Origin;
+use super::error::SendError;
+use crate::model::send::{SendOutcome, SendRequest};
 
 /// How long a send may wait for its statement. With the time limit of a batch, the response still precedes the load balancer's
 /// timeout.
@@ -24,14 +23,13 @@ const CALLER_GONE: u8 = 3;
 
 /// A send with its reply channel.
 pub(super) struct PendingSend {
-    pub(super) new: Arc<NewMessage>,
-    pub(super) origin: Origin,
+    pub(super) request: SendRequest,
     pub(super) caller: Caller,
 }
 
 /// The reply channel of a send.
 pub(super) struct Caller {
-    reply: oneshot::Sender<Result<SendResult, SendError>>,
+    reply: oneshot::Sender<Result<SendOutcome, SendError>>,
     state: Arc<AtomicU8>,
     pub(super) since: Instant,
 }
@@ -62,7 +60,7 @@ impl Caller {
     }
 
     /// A caller that has gone may retry, or read the history.
-    pub(super) fn reply(self, result: Result<SendResult, SendError>) {
+    pub(super) fn reply(self, result: Result<SendOutcome, SendError>) {
         let _gone = self.reply.send(result);
     }
 
@@ -73,21 +71,21 @@ impl Caller {
 
 /// The caller's end. Dropping it abandons a send that has not started.
 pub(super) struct Waiter {
-    reply_receiver: oneshot::Receiver<Result<SendResult, SendError>>,
+    reply_receiver: oneshot::Receiver<Result<SendOutcome, SendError>>,
     state: Arc<AtomicU8>,
 }
 
 /// Creates a send and its caller's end.
-pub(super) fn pending_send(new: Arc<NewMessage>, origin: Origin) -> (PendingSend, Waiter) {
+pub(super) fn pending_send(request: SendRequest) -> (PendingSend, Waiter) {
     let (reply, reply_receiver) = oneshot::channel();
     let state: Arc<AtomicU8> = Arc::default();
     let caller = Caller { reply, state: state.clone(), since: Instant::now() };
-    (PendingSend { new, origin, caller }, Waiter { reply_receiver, state })
+    (PendingSend { request, caller }, Waiter { reply_receiver, state })
 }
 
 impl Waiter {
     /// Waits for the result. `disconnected` completes when the client has gone.
-    pub(super) async fn outcome(mut self, disconnected: impl Future<Output = ()>) -> Result<SendResult, SendError> {
+    pub(super) async fn outcome(mut self, disconnected: impl Future<Output = ()>) -> Result<SendOutcome, SendError> {
         let waiting = async {
             tokio::select! {
                 biased;
@@ -168,7 +166,7 @@ mod tests {
         let (caller, waiter) = send();
         let outcome = tokio::spawn(waiter.outcome(pending()));
         assert!(caller.try_start() && caller.try_requeue() && caller.is_waiting() && caller.try_start());
-        caller.reply(Err(SendError::IdReused));
-        assert!(matches!(outcome.await.unwrap(), Err(SendError::IdReused)));
+        caller.reply(Ok(SendOutcome::IdReused));
+        assert_eq!(outcome.await.unwrap().unwrap(), SendOutcome::IdReused);
     }
 }

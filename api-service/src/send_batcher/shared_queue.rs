@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use shared::contract::ids::{ConversationId, LocationId};
 use tokio::sync::Notify;
 
-use super::SendError;
+use super::error::SendError;
 use super::fair_queue::{CAPACITY, FairQueue};
 use super::pending::{Caller, PendingSend};
 use crate::model::message::NewMessage;
-use crate::model::origin::Origin;
+use crate::model::send::SendRequest;
 use crate::store::StoreError;
 
 /// Sends per transaction.
@@ -67,8 +66,8 @@ impl SharedQueue {
         if state.is_unavailable {
             return Err(database_unavailable());
         }
-        let new = pending.new.clone();
-        if state.queue.push(new.conversation.location(), &new.conversation.id(), pending).is_err() {
+        let message = pending.request.message.clone();
+        if state.queue.push(message.conversation.location(), &message.conversation.id(), pending).is_err() {
             metrics::counter!("ehr_chat_send_queue_overflows_total").increment(1);
             return Err(SendError::Overloaded);
         }
@@ -117,8 +116,8 @@ impl SharedQueue {
     /// Blocks the conversations of a group and requeues its sends.
     pub(super) fn block(&self, group: Group) {
         let mut state = self.state.lock();
-        for new in &group.new {
-            let (location, id) = (new.conversation.location(), new.conversation.id());
+        for SendRequest { message, .. } in &group.requests {
+            let (location, id) = (message.conversation.location(), message.conversation.id());
             if state.blocked.len() < CAPACITY && state.blocked.insert(id, location.clone()).is_none() {
                 metrics::counter!("ehr_chat_send_conversations_locked_total").increment(1);
                 state.queue.block(location, &id, true);
@@ -179,8 +178,8 @@ impl SharedQueue {
     /// A written conversation is no suspect any more.
     pub(super) fn clear_suspects(&self, written: &Group) {
         let mut state = self.state.lock();
-        for new in &written.new {
-            state.suspects.remove(&new.conversation.id());
+        for SendRequest { message, .. } in &written.requests {
+            state.suspects.remove(&message.conversation.id());
         }
     }
 
@@ -199,9 +198,9 @@ impl SharedQueue {
 impl State {
     fn requeue(&mut self, group: Group) {
         for pending in group.into_pending().rev() {
-            let new = pending.new.clone();
+            let message = pending.request.message.clone();
             match pending.caller.try_requeue() {
-                true => self.queue.requeue(new.conversation.location(), &new.conversation.id(), pending),
+                true => self.queue.requeue(message.conversation.location(), &message.conversation.id(), pending),
                 false => pending.caller.reject_requeue(),
             }
         }
@@ -228,8 +227,7 @@ fn database_unavailable() -> SendError {
 /// Sends that are written together, in order.
 #[derive(Default)]
 pub(super) struct Group {
-    pub(super) new: Vec<Arc<NewMessage>>,
-    pub(super) origins: Vec<Origin>,
+    pub(super) requests: Vec<SendRequest>,
     pub(super) callers: Vec<Caller>,
     /// Attempts of this group as a whole.
     pub(super) attempts: usize,
@@ -237,11 +235,11 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn len(&self) -> usize {
-        self.new.len()
+        self.requests.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.new.is_empty()
+        self.requests.is_empty()
     }
 
     /// Adds a group at the end.
@@ -249,20 +247,19 @@ impl Group {
         behind.into_pending().for_each(|pending| self.push(pending));
     }
 
-    fn push(&mut self, PendingSend { new, origin, caller }: PendingSend) {
-        self.new.push(new);
-        self.origins.push(origin);
+    fn push(&mut self, PendingSend { request, caller }: PendingSend) {
+        self.requests.push(request);
         self.callers.push(caller);
     }
 
     fn into_pending(self) -> impl DoubleEndedIterator<Item = PendingSend> {
-        let sends = self.new.into_iter().zip(self.origins).zip(self.callers);
-        sends.map(|((new, origin), caller)| PendingSend { new, origin, caller })
+        self.requests.into_iter().zip(self.callers).map(|(request, caller)| PendingSend { request, caller })
     }
 
     /// Its conversations, each once.
     pub(super) fn conversations(&self) -> Vec<ConversationId> {
-        let mut ids: Vec<ConversationId> = self.new.iter().map(|new| new.conversation.id()).collect();
+        let mut ids: Vec<ConversationId> =
+            self.requests.iter().map(|request| request.message.conversation.id()).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -272,7 +269,7 @@ impl Group {
     pub(super) fn partition(self, is_first: impl Fn(&NewMessage) -> bool) -> (Self, Self) {
         let (mut first, mut second) = (Self::default(), Self::default());
         for pending in self.into_pending() {
-            if is_first(&pending.new) { first.push(pending) } else { second.push(pending) }
+            if is_first(&pending.request.message) { first.push(pending) } else { second.push(pending) }
         }
         (first, second)
     }
@@ -280,8 +277,8 @@ impl Group {
     /// Splits the group in two halves.
     pub(super) fn split_half(mut self) -> (Self, Self) {
         let middle = self.len() / 2;
-        let (new, origins) = (self.new.split_off(middle), self.origins.split_off(middle));
-        let second = Self { new, origins, callers: self.callers.split_off(middle), attempts: 0 };
+        let (requests, callers) = (self.requests.split_off(middle), self.callers.split_off(middle));
+        let second = Self { requests, callers, attempts: 0 };
         self.attempts = 0;
         (self, second)
     }

@@ -13,7 +13,7 @@ use super::{Store, StoreError, messages};
 use crate::envelope::EnvelopeKeys;
 use crate::model::inbox::{self, InboxCursor};
 use crate::model::page::MAX_PAGE_BYTES;
-use crate::store::keys::data_keys::{self, OpeningKeys};
+use crate::store::data_keys::{self, OpeningKeys};
 
 /// Counters of a conversation, as a send needs them.
 #[derive(Debug, Clone, Copy)]

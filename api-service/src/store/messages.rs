@@ -14,7 +14,7 @@ use super::{Store, StoreError};
 use crate::envelope::{DataKey, DataKeyId, MessageAad};
 use crate::model::message::{Message, NewMessage};
 use crate::model::page::{MAX_PAGE_BYTES, PagePosition};
-use crate::store::keys::data_keys::{self, OpeningKeys, SealingKeys};
+use crate::store::data_keys::{self, OpeningKeys, SealingKeys};
 
 /// The columns that [`message`] reads, from the table `$table` of the query.
 macro_rules! columns {

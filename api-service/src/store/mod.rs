@@ -12,6 +12,8 @@
 mod admin;
 mod audit;
 mod conversations;
+mod data_keys;
+mod database_url;
 mod error;
 mod keys;
 mod messages;
@@ -26,7 +28,6 @@ pub mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use admin::grants::Role;
 pub use admin::migrate::migrate;
 pub use audit::message_reader::UnsentMessage;
 pub use audit::reader::{AuditReader, Filter, RowCursor, Snapshot, StoredRow};
@@ -40,11 +41,12 @@ pub use outbox::{
     DeferredEntry, FailedRow, LeasedBatch, OutboxDepth, OutboxEntry, OutboxEvent, PartlyPublished, REASONS,
     RelayOutcome,
 };
+pub use pool::PoolState;
 #[cfg(test)]
 pub(crate) use pool::WAIT_TIMEOUT;
-pub use pool::{Class, PoolState};
+pub use pool::class::Class;
 pub use revocations::{Position, RevocationPage};
-pub use sends::{BatchResult, SendOutcome};
+pub use sends::BatchResult;
 
 use shared::contract::audit::denials::DenialAggregator;
 use shared::kit::telemetry::trace;

@@ -137,7 +137,7 @@ impl Store {
     pub async fn mark(&self, marks: &[Mark]) -> Result<(Vec<Marked>, Vec<OutboxEntry>), StoreError> {
         let _leave = self.pools.acquire_mark_permit(self.class).await?;
         self.with_connection(async |client| {
-            let mut lease = self.chains.lease(client).await?;
+            let mut lease = audit::Lease::take(&self.chains, client).await?;
             let transaction = client.transaction().await?;
             if self.class == Class::Background {
                 // A batch holds receipts of many participants. It waits only briefly, and proceeds without locked messages.

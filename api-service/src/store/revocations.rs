@@ -42,7 +42,7 @@ impl Store {
         };
         let ends_at = (ends_at <= MAX_UNIX_SECONDS).then_some(ends_at);
         self.with_connection(async |client| {
-            let mut lease = self.chains.lease(client).await?;
+            let mut lease = audit::Lease::take(&self.chains, client).await?;
             let transaction = client.transaction().await?;
             let (insert, append) =
                 (transaction.prepare_cached(INSERT).await?, transaction.prepare_cached(audit::APPEND).await?);

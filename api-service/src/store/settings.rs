@@ -1,11 +1,9 @@
 //! Settings of PostgreSQL, and the share of connections of each class of work.
 
-use shared::kit::env::{Env, Secret, Setting};
+use shared::kit::env::{Env, Secret, Setting, between};
 use shared::kit::net::tls::CaFile;
 
-pub(crate) use super::admin::grants::Role;
-use super::pool::connect::check_url;
-use crate::config::range::between;
+use super::database_url;
 
 pub(crate) const DATABASE_URL: Setting = Setting {
     name: "DATABASE_URL",
@@ -92,8 +90,29 @@ impl Default for PoolSizes {
     }
 }
 
+/// A role name that needs no escaping inside quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role(String);
+
+impl Role {
+    /// The name.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_name = (1..=63).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'));
+        if is_name { Ok(Self(text.to_owned())) } else { Err("is not the name of a role: letters, digits, _ - . @") }
+    }
+}
+
 pub(crate) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
-    let url = env.read_checked(&DATABASE_URL, check_url);
+    let url = env.read_checked(&DATABASE_URL, database_url::check);
     let ca = env.read_optional(&DATABASE_CA_FILE);
     let total = env.read_checked(&DATABASE_POOL_SIZE, between(PoolSizes::MIN_TOTAL, 1_000));
     let write = env.read_optional::<usize>(&DATABASE_WRITE_CONNECTIONS);
@@ -154,6 +173,14 @@ mod tests {
             (["16", "many", ""], "DATABASE_WRITE_CONNECTIONS"),
         ] {
             assert!(read(sizes).unwrap_err().contains(named), "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn role_name_cannot_escape_quotes() {
+        assert!("chat_service".parse::<Role>().is_ok());
+        for bad in ["", "a\"b", "a b", "a;b", "a'b", &"x".repeat(64)] {
+            assert!(bad.parse::<Role>().is_err(), "{bad}");
         }
     }
 }

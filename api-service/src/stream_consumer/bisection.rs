@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use shared::kit::shutdown::Shutdown;
 
-use super::{StreamHandler, wait_before_retry};
+use super::handler::{StreamHandler, wait_before_retry};
 use crate::store::StoreError;
 
 /// Attempts of a part as a whole when another transaction may be to blame.
@@ -224,7 +224,7 @@ mod tests {
         let handled = handle(&fake, &[0, 1], &Shutdown::new()).await.unwrap();
         assert_eq!(handled, HandleOutcome { deferred: HashSet::new(), dropped: 1 });
         assert_eq!(*fake.calls.lock(), 5, "both, the one, the other, and the one twice more");
-        assert!(start.elapsed() >= 2 * super::super::RETRY_DELAY, "{:?}", start.elapsed());
+        assert!(start.elapsed() >= 2 * super::super::handler::RETRY_DELAY, "{:?}", start.elapsed());
     }
 
     #[tokio::test]

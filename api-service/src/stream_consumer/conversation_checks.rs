@@ -6,7 +6,7 @@ use shared::contract::redis::keys::CONVERSATION_CHECK_STREAM;
 
 use crate::presence_reader::PresenceReader;
 use crate::store::{Store, StoreError};
-use crate::stream_consumer::StreamHandler;
+use crate::stream_consumer::handler::StreamHandler;
 
 /// Handles conversation checks.
 pub struct ConversationCheckHandler {

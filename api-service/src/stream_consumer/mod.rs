@@ -6,11 +6,11 @@
 mod bisection;
 pub mod conversation_checks;
 mod entries;
+mod handler;
 pub mod receipts;
 pub mod socket_audit;
 
 use std::collections::HashSet;
-use std::future::Future;
 use std::time::Duration;
 
 use fred::error::ErrorKind;
@@ -21,10 +21,10 @@ use shared::contract::redis::scripts::{REMOVE_IDLE_CONSUMERS, RENAME_WRONG_TYPE}
 use shared::kit::redis::{DedicatedConnection, RedisNodes};
 use shared::kit::shutdown::Shutdown;
 use shared::kit::telemetry::log_throttle::LogThrottle;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use crate::store::StoreError;
 use entries::{Entry, parse_claimed, parse_read};
+use handler::{StreamHandler, wait_before_retry};
 
 /// Entries per read and transaction.
 const MAX_BATCH: u64 = 500;
@@ -33,8 +33,6 @@ const BLOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two claims, and how long entries must have been idle to be claimed.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(2);
 const CLAIM_MIN_IDLE: Duration = Duration::from_secs(5);
-/// Delay after a failure.
-const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Time limit of a command of this task's client: [`BLOCK_TIMEOUT`] plus a margin.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
@@ -43,46 +41,13 @@ pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
 const CONSUMER_CLEANUP_INTERVAL: Duration = Duration::from_secs(10);
 const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(30);
 
-/// A handler of one stream.
-pub trait StreamHandler: Send + 'static {
-    /// Name of the stream.
-    const STREAM: &'static str;
-    /// The counter of handled entries.
-    const HANDLED_METRIC: &'static str;
-    /// The counter of dropped entries; each is a defect.
-    const DROPPED_METRIC: &'static str;
-    /// Attempts for an entry that PostgreSQL rejects; then it is dropped. `None` never drops: the entry is deferred each time.
-    const MAX_ATTEMPTS: Option<usize>;
-    /// The parsed entry.
-    type Entry: Clone + Send + Sync;
-
-    /// Parses an entry.
-    fn decode(text: &str) -> Option<Self::Entry>;
-
-    /// Handles entries, all or none. May repeat entries whose outcome was unknown.
-    fn handle(&self, entries: &[Self::Entry]) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Indexes of entries whose rows other transactions hold, as far as can be determined.
-    fn locked(&self, _entries: &[Self::Entry]) -> impl Future<Output = HashSet<usize>> + Send {
-        async { HashSet::new() }
-    }
-}
-
 /// Consumes until the shutdown begins. Blocking reads use a separate connection to the stream's node.
-pub async fn run<T: StreamHandler>(nodes: RedisNodes, handler: T, shutdown: Shutdown) {
+pub(crate) async fn run<T: StreamHandler>(nodes: RedisNodes, handler: T, shutdown: Shutdown) {
     let own = DedicatedConnection::new(&nodes, T::STREAM, COMMAND_TIMEOUT);
     let consumer = uuid::Uuid::now_v7().to_string();
     let [remove_consumers, rename] = [REMOVE_IDLE_CONSUMERS, RENAME_WRONG_TYPE].map(Script::from_lua);
     let unreadable = LogThrottle::default();
     GroupReader { nodes, own, consumer, handler, shutdown, remove_consumers, rename, unreadable }.run().await;
-}
-
-/// Waits before a retry, unless the shutdown begins.
-async fn wait_before_retry(shutdown: &Shutdown) {
-    tokio::select! {
-        () = sleep(RETRY_DELAY) => {}
-        () = shutdown.wait_for_begin() => {}
-    }
 }
 
 struct GroupReader<T> {

@@ -10,7 +10,7 @@ use crate::domain::mark;
 use crate::model::mark::Mark;
 use crate::outbox::event_queue::EventSender;
 use crate::store::{Store, StoreError};
-use crate::stream_consumer::StreamHandler;
+use crate::stream_consumer::handler::StreamHandler;
 
 /// Handles receipts.
 pub struct ReceiptHandler {

@@ -5,7 +5,7 @@ use shared::contract::audit::{Action, AuditActor, AuditEntry};
 use shared::contract::redis::keys::AUDIT_STREAM;
 
 use crate::store::{Store, StoreError};
-use crate::stream_consumer::StreamHandler;
+use crate::stream_consumer::handler::StreamHandler;
 
 /// Handles socket entries.
 pub struct SocketAuditHandler {

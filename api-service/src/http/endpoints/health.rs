@@ -9,12 +9,11 @@ use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::json;
 use shared::contract::http::problem::Problem;
 
-use crate::database_monitor::DatabaseState;
 use crate::http::body::RawJson;
 use crate::http::error::ProblemBody;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
-use crate::state::AppState;
+use crate::state::{AppState, NotReady};
 
 pub(crate) struct Health;
 
@@ -48,9 +47,9 @@ impl Health {
     /// Can the service do its work?
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness", tag = "Tag::Health")]
     async fn readyz(&self, state: Data<&Arc<AppState>>) -> ReadinessResponse {
-        match readiness(&state) {
+        match state.readiness() {
             Ok(()) => ReadinessResponse::Ok(ok()),
-            Err(problem) => ReadinessResponse::Unavailable((*problem).into()),
+            Err(why) => ReadinessResponse::Unavailable(problem(&why).into()),
         }
     }
 }
@@ -59,36 +58,32 @@ fn ok() -> RawJson<schema::Health> {
     RawJson::from_string(r#"{"status":"ok"}"#.to_owned())
 }
 
-fn readiness(state: &AppState) -> Result<(), Box<Problem>> {
-    if state.stopping.has_begun() {
-        return Err(Box::new(Problem::new(503, "the service is going away")));
-    }
-    let why = match state.database.state() {
-        DatabaseState::Ready if state.revocation.is_loaded() => return Ok(()),
-        DatabaseState::Ready | DatabaseState::Unknown => "the database has not been read yet",
-        DatabaseState::Unreachable(_) => "the database is out of reach",
-        DatabaseState::Unfit(_) => "the database is not one that this service can work on",
-    };
-    Err(Box::new(Problem::new(503, why)))
-}
-
-/// Whether the service is ready.
-pub(crate) fn is_ready(state: &AppState) -> bool {
-    readiness(state).is_ok()
+/// The problem that clients receive.
+fn problem(why: &NotReady) -> Problem {
+    Problem::new(
+        503,
+        match why {
+            NotReady::Stopping => "the service is going away",
+            NotReady::DatabaseNotRead => "the database has not been read yet",
+            NotReady::DatabaseUnreachable(_) => "the database is out of reach",
+            NotReady::DatabaseUnfit(_) => "the database is not one that this service can work on",
+        },
+    )
 }
 
 /// The readiness problem with its cause, for operators.
 fn operator_detail(state: &AppState) -> Option<String> {
-    let Err(problem) = readiness(state) else { return state.clock_offset.warning() };
-    Some(match state.database.state() {
-        DatabaseState::Unreachable(cause) | DatabaseState::Unfit(cause) => format!("{}: {cause}", problem.detail),
-        DatabaseState::Ready | DatabaseState::Unknown => problem.detail,
+    let Err(why) = state.readiness() else { return state.clock_offset.warning() };
+    let detail = problem(&why).detail;
+    Some(match why {
+        NotReady::DatabaseUnreachable(cause) | NotReady::DatabaseUnfit(cause) => format!("{detail}: {cause}"),
+        NotReady::Stopping | NotReady::DatabaseNotRead => detail,
     })
 }
 
 /// The readiness report of the admin port, with the state of each dependency. Redis may be down while the service is ready.
 pub(crate) fn readiness_report(state: &AppState) -> Response {
-    let ready = readiness(state);
+    let ready = state.readiness();
     let describe = |is_up: bool| if is_up { "up" } else { "down" };
     let body = json!({
         "status": if ready.is_ok() { "ready" } else { "unavailable" },

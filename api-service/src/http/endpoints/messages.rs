@@ -7,22 +7,22 @@ use poem::web::Data;
 use poem::{FromRequest, IntoResponse, Request, Response};
 use poem_openapi::param::Query;
 use poem_openapi::{ApiExtractor, ApiResponse, ExtractParamOptions, OpenApi};
-use shared::contract::http::problem::InputError;
+use shared::contract::http::problem::{InputError, Problem};
 use shared::contract::ids::{LocationId, ParticipantId};
-use shared::contract::participant::{Conversation, Participant};
+use shared::contract::participant::{Conversation, InvalidPair, Participant};
 
-use crate::domain::error::DomainError;
 use crate::domain::history;
 use crate::domain::send;
 use crate::http::auth::{Caller, check_parameters, forbidden};
 use crate::http::authorization;
 use crate::http::body::{FieldReader, FromFields, JsonBody, RawJson, id, text, uuid};
-use crate::http::error::{ApiError, ProblemBody, invalid, to_problem, too_many_requests};
+use crate::http::error::{ApiError, ProblemBody, invalid, too_many_requests};
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
 use crate::http::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
+use crate::model::message::{Content, NewMessage};
 use crate::model::page::PagePosition;
-use crate::send_batcher::SendResult;
+use crate::model::send::{SendOutcome, SendRequest};
 use crate::state::AppState;
 
 pub(crate) struct Messages;
@@ -53,8 +53,8 @@ pub(crate) async fn send(request: Request) -> poem::Result<Response> {
 fn check_sender_rights(request: &Request, body: poem::Result<SendJson>) -> poem::Result<()> {
     match body {
         Ok(body) => {
-            let SendBody(ask) = &body.0;
-            authorization::check_sender(request, Some(&ask.location), Some(&ask.sender)).map_err(forbidden)
+            let NewMessage { conversation, sender, .. } = &body.0;
+            authorization::check_sender(request, Some(conversation.location()), Some(sender)).map_err(forbidden)
         }
         Err(refused) if refused.status() == StatusCode::FORBIDDEN => Err(refused),
         Err(_) => Ok(()),
@@ -96,28 +96,21 @@ impl Messages {
         state: Data<&Arc<AppState>>,
         body: SendJson,
     ) -> Result<SendResponse, ApiError> {
-        let SendBody(ask) = body.0;
         let Caller { origin, audit } = caller;
-        let asked = (ask.location.clone(), ask.sender.clone(), ask.receiver.clone());
-        let sent = send::send(origin, &state.send_batcher, ask).await;
-        if sent.is_ok() {
-            audit.mark_recorded();
-        } else {
-            let (location, sender, receiver) = asked;
-            if let Ok(conversation) = Conversation::new(location, sender.clone(), receiver) {
-                audit.set_conversation(&conversation, Some(&sender));
-            }
-        }
+        let message = Arc::new(body.0);
+        let sent = send::send(&state.send_batcher, SendRequest { message: message.clone(), origin }).await;
         match sent {
-            Ok(SendResult { json, created: true }) => {
-                Ok(SendResponse::Created(RawJson::from_string(json.into_inner())))
-            }
-            Ok(SendResult { json, created: false }) => {
-                Ok(SendResponse::Repeated(RawJson::from_string(json.into_inner())))
-            }
-            Err(refused @ DomainError::IdReused) => Ok(SendResponse::IdReused(to_problem(refused).into())),
-            Err(refused) => Err(refused.into()),
+            Ok(_) => audit.mark_recorded(),
+            Err(_) => audit.set_conversation(&message.conversation, Some(&message.sender)),
         }
+        Ok(match sent? {
+            SendOutcome::Created(json) => SendResponse::Created(RawJson::from_string(json.into_inner())),
+            SendOutcome::Repeated(json) => SendResponse::Repeated(RawJson::from_string(json.into_inner())),
+            SendOutcome::IdReused => {
+                let problem = Problem::new(409, "`client_message_id` was used for a different message");
+                SendResponse::IdReused(problem.into())
+            }
+        })
     }
 
     /// Read a conversation
@@ -182,27 +175,39 @@ fn conversation(
     Conversation::new(location, Participant::user(user), other).map_err(|why| wrong("?peer_user_id", why.to_string()))
 }
 
-struct SendBody(send::SendMessage);
+type SendJson = JsonBody<NewMessage, schema::SendMessage>;
 
-type SendJson = JsonBody<SendBody, schema::SendMessage>;
-
-impl FromFields for SendBody {
+impl FromFields for NewMessage {
     fn from_fields(fields: &mut FieldReader) -> Option<Self> {
         let (location, sender) = Self::sender(fields);
         let receiver = exactly_one_participant(fields, "receiver_user_id", "receiver_contact_id");
-        let content = fields.required("content", text);
+        let content = fields.required("content", text).and_then(|text| {
+            let content = Content::new(text);
+            content.map_err(|why| fields.reject("content", why)).ok()
+        });
         let client_message_id = fields.optional("client_message_id", uuid);
-        Some(Self(send::SendMessage {
-            location: location?,
-            sender: sender?,
-            receiver: receiver?,
-            content: content?.into(),
+        let (sender, receiver) = (sender?, receiver?);
+        let conversation = Conversation::new(location?, sender.clone(), receiver.clone());
+        let conversation = conversation.map_err(|why| fields.reject(receiver_field(&why), why.to_string())).ok();
+        Some(Self {
+            conversation: conversation?,
+            sender,
+            receiver,
+            content: content?,
             client_message_id: client_message_id?,
-        }))
+        })
     }
 
     fn sender(fields: &mut FieldReader) -> (Option<LocationId>, Option<Participant>) {
         (fields.required("location_id", id), exactly_one_participant(fields, "sender_user_id", "sender_contact_id"))
+    }
+}
+
+/// The field to blame for a pair that cannot have a conversation.
+fn receiver_field(why: &InvalidPair) -> &'static str {
+    match why {
+        InvalidPair::TwoContacts => "receiver_contact_id",
+        InvalidPair::Same => "receiver_user_id",
     }
 }
 

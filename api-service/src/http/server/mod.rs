@@ -3,16 +3,11 @@
 //! The number of connections is bounded (`shared::kit::net::accept`). Every wait has a limit: [`HEADER_TIMEOUT`] for a request's header, [`IDLE_TIMEOUT`]
 //! between requests, [`WRITE_TIMEOUT`] for a client that does not read.
 
-pub(crate) mod connection;
-pub(crate) mod response_budget;
+mod timed_stream;
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -23,14 +18,14 @@ use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Request, Response};
 use shared::contract::http::problem_stream::ProblemStream;
 use shared::kit::net::accept::{AcceptLoop, AcceptMetrics, Accepted, Drain};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::detached_request::{DetachOnDrop, DetachedTasks};
-use crate::http::server::connection::Connection;
+use crate::limits::connection::Connection;
+use timed_stream::{HeaderTimer, TimedStream, Timeouts};
 
 /// From the first to the last byte of a request's header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,15 +54,6 @@ pub(crate) struct Server<E> {
     timeouts: Timeouts,
     /// Only the public port counts its connections and unparsable requests.
     is_public: bool,
-}
-
-/// Timeouts of a connection.
-#[derive(Debug, Clone, Copy)]
-struct Timeouts {
-    head: Duration,
-    first: Duration,
-    idle: Duration,
-    unread: Duration,
 }
 
 impl<E> Server<E>
@@ -173,7 +159,7 @@ async fn serve<E>(
             }
             () = stopping.cancelled(), if !is_stopping => {
                 is_stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
             () = handle.aborted() => {
                 metrics::counter!("ehr_chat_http_unread_responses_total").increment(1);
@@ -201,161 +187,6 @@ async fn serve<E>(
 fn count_unparsable(status: u16) {
     let labels = [("route", "other".to_owned()), ("method", "other".to_owned()), ("status", status.to_string())];
     metrics::counter!("ehr_chat_http_requests_total", &labels).increment(1);
-}
-
-/// What a connection is waiting for, and since when. Written by the I/O path, read by the timeout loop.
-struct HeaderTimer {
-    timeouts: Timeouts,
-    started_at: Instant,
-    /// Milliseconds since `started_at`; the lowest two bits hold the phase.
-    since: AtomicU64,
-    /// Milliseconds since `started_at` when the client stopped reading, plus one. 0 while it reads.
-    write_blocked: AtomicU64,
-}
-
-/// No byte of the next request has arrived.
-const IDLE: u64 = 0;
-/// The same, since the accept. No other idle phase begins within the first millisecond.
-const NEVER: u64 = IDLE;
-/// A part of a header has arrived.
-const ARRIVING: u64 = 1;
-/// A request is being handled.
-const BUSY: u64 = 2;
-
-impl HeaderTimer {
-    fn new(timeouts: Timeouts) -> Self {
-        Self { timeouts, started_at: Instant::now(), since: AtomicU64::new(IDLE), write_blocked: AtomicU64::new(0) }
-    }
-
-    /// Bytes were read; in the idle phase they begin a header.
-    fn record_read(&self) {
-        if self.since.load(Ordering::Relaxed) & 3 == IDLE {
-            self.enter(ARRIVING);
-        }
-    }
-
-    fn header_complete(&self) {
-        self.since.store(BUSY, Ordering::Relaxed);
-    }
-
-    fn start_waiting(&self) {
-        self.enter(IDLE);
-    }
-
-    /// Records whether the client accepted bytes of a response.
-    fn record_write(&self, is_taken: bool) {
-        let was_stuck = self.write_blocked.load(Ordering::Relaxed) > 0;
-        if !is_taken && !was_stuck {
-            self.write_blocked.store(self.elapsed_millis() + 1, Ordering::Relaxed);
-        }
-        if is_taken && was_stuck {
-            self.write_blocked.store(0, Ordering::Relaxed);
-            // A client that reads slowly is not idle.
-            if self.since.load(Ordering::Relaxed) & 3 == IDLE {
-                self.enter(IDLE);
-            }
-        }
-    }
-
-    fn write_blocked_since(&self) -> Option<Instant> {
-        let write_blocked = self.write_blocked.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.started_at + Duration::from_millis(write_blocked))
-    }
-
-    fn is_write_timed_out(&self) -> bool {
-        self.write_blocked_since().is_some_and(|since| since.elapsed() >= self.timeouts.unread)
-    }
-
-    fn elapsed_millis(&self) -> u64 {
-        u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(0)
-    }
-
-    fn enter(&self, what: u64) {
-        self.since.store(self.elapsed_millis() << 2 | what, Ordering::Relaxed);
-    }
-
-    fn phase(&self) -> (u64, Instant) {
-        let since = self.since.load(Ordering::Relaxed);
-        (since & 3, self.started_at + Duration::from_millis(since >> 2))
-    }
-
-    fn is_header_overdue(&self) -> bool {
-        let (what, since) = self.phase();
-        what == ARRIVING && since.elapsed() >= self.timeouts.head
-    }
-
-    fn is_idle(&self) -> bool {
-        let (what, since) = self.phase();
-        what == IDLE && self.write_blocked_since().is_none() && since.elapsed() >= self.idle_timeout()
-    }
-
-    /// A connection that never sent a byte gets less time.
-    fn idle_timeout(&self) -> Duration {
-        match self.since.load(Ordering::Relaxed) {
-            NEVER => self.timeouts.first,
-            _ => self.timeouts.idle,
-        }
-    }
-
-    /// When to check again. A header that begins later than now cannot be overdue before that.
-    fn next_check(&self) -> Instant {
-        let later = Instant::now() + self.timeouts.head.min(self.timeouts.unread);
-        if let Some(since) = self.write_blocked_since() {
-            return later.min(since + self.timeouts.unread);
-        }
-        match self.phase() {
-            (IDLE, since) => later.min(since + self.idle_timeout()),
-            (ARRIVING, since) => since + self.timeouts.head,
-            _ => later,
-        }
-    }
-}
-
-/// A stream that records reads and writes in its timer.
-struct TimedStream {
-    tcp: TcpStream,
-    timer: Arc<HeaderTimer>,
-}
-
-impl AsyncRead for TimedStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = ready!(Pin::new(&mut self.tcp).poll_read(cx, buf));
-        if buf.filled().len() > before {
-            self.timer.record_read();
-        }
-        Poll::Ready(read)
-    }
-}
-
-impl AsyncWrite for TimedStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
-        self.timer.record_write(written.is_ready());
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
-        self.timer.record_write(written.is_ready());
-        written
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use tokio_postgres::Client;
 
 use crate::store::StoreError;
+use crate::store::settings::Role;
 
 /// Rights per table. Tables that are not listed are out of reach.
 pub(in crate::store) const TABLE_GRANTS: &[(&str, &str)] = &[
@@ -27,7 +28,7 @@ pub(in crate::store) const FUNCTION_GRANTS: &[&str] = &["forget_ended_revocation
 /// Grants `role` exactly these rights. Idempotent.
 pub(in crate::store) async fn grant(client: &mut Client, role: &Role) -> Result<(), StoreError> {
     let schema: String = client.query_one("select quote_ident(current_schema())", &[]).await?.try_get(0)?;
-    let Role(role) = role;
+    let role = role.as_str();
     let mut statements = vec![
         format!("revoke all on all tables in schema {schema} from \"{role}\""),
         format!("revoke all on schema {schema} from \"{role}\""),
@@ -47,31 +48,4 @@ pub(in crate::store) async fn grant(client: &mut Client, role: &Role) -> Result<
     let transaction = client.transaction().await?;
     transaction.batch_execute(&statements.join(";\n")).await?;
     Ok(transaction.commit().await?)
-}
-
-/// A role name that needs no escaping inside quotes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Role(String);
-
-impl std::str::FromStr for Role {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_name = (1..=63).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'));
-        if is_name { Ok(Self(text.to_owned())) } else { Err("is not the name of a role: letters, digits, _ - . @") }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn role_name_cannot_escape_quotes() {
-        assert!("chat_service".parse::<Role>().is_ok());
-        for bad in ["", "a\"b", "a b", "a;b", "a'b", &"x".repeat(64)] {
-            assert!(bad.parse::<Role>().is_err(), "{bad}");
-        }
-    }
 }

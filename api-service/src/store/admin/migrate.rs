@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::grants::{self, Role};
+use super::grants;
 use crate::store::StoreError;
 use crate::store::pool::connect::Connector;
-use crate::store::settings::DatabaseConfig;
+use crate::store::settings::{DatabaseConfig, Role};
 
 mod embedded {
     refinery::embed_migrations!("../migrations");

@@ -16,7 +16,7 @@ use deadpool_postgres::Object;
 use parking_lot::Mutex;
 use tokio_postgres::types::ToSql;
 
-use super::{Lease, Micros};
+use super::rows::Micros;
 use crate::audit::anchors;
 use crate::audit::chain::Head;
 use crate::audit::key::AuditKey;
@@ -87,28 +87,25 @@ impl Chains {
         Arc::new(Self { key, free: Mutex::default(), doubtful: Mutex::default(), server })
     }
 
-    /// Leases a chain for one transaction. `client` must be outside of a transaction, because a chain may have to be opened.
-    pub(in crate::store) async fn lease(self: &Arc<Self>, client: &Object) -> Result<Lease, StoreError> {
+    /// Takes a chain out. `client` must be outside of a transaction, because a chain may have to be opened.
+    pub(super) async fn take(&self, client: &Object) -> Result<Chain, StoreError> {
         let generation = self.server.generation();
         let free = {
             let mut free = self.free.lock();
             free.retain(|chain| chain.is_usable(generation));
             free.pop()
         };
-        let chain = match free {
-            Some(chain) => chain,
-            None => match self.recover_doubtful(client, generation).await? {
-                Some(chain) => chain,
-                None => {
-                    let (head, opened) = match self.adopt_orphan(client).await? {
-                        Some(orphan) => orphan,
-                        None => (self.open(client).await?, Instant::now()),
-                    };
-                    Chain { head, opened, generation, logged: 0 }
-                }
-            },
+        if let Some(chain) = free {
+            return Ok(chain);
+        }
+        if let Some(chain) = self.recover_doubtful(client, generation).await? {
+            return Ok(chain);
+        }
+        let (head, opened) = match self.adopt_orphan(client).await? {
+            Some(orphan) => orphan,
+            None => (self.open(client).await?, Instant::now()),
         };
-        Ok(Lease::new(self.clone(), chain))
+        Ok(Chain { head, opened, generation, logged: 0 })
     }
 
     /// Returns a chain after its transaction.

@@ -22,8 +22,9 @@ pub(in crate::store) struct Lease {
 }
 
 impl Lease {
-    pub(in crate::store) fn new(chains: Arc<Chains>, chain: Chain) -> Self {
-        Self { chains, chain: Some(chain), end: None }
+    /// Leases a chain for one transaction. `client` must be outside of a transaction, because a chain may have to be opened.
+    pub(in crate::store) async fn take(chains: &Arc<Chains>, client: &Object) -> Result<Self, StoreError> {
+        Ok(Self { chain: Some(chains.take(client).await?), chains: chains.clone(), end: None })
     }
 
     /// The HMAC of a new message's text.

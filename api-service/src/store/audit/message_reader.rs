@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::reader::{RowCursor, Snapshot};
 use crate::audit::message_check::{StoredMessage, StoredText};
 use crate::envelope::EnvelopeKeys;
-use crate::store::keys::data_keys;
+use crate::store::data_keys;
 use crate::store::{StoreError, messages};
 
 const BY_ID: &str =

@@ -25,8 +25,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn record(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
-        self.with_connection(async |client| append(client, self.chains.lease(client).await?, entries.iter()).await)
-            .await
+        self.with_connection(async |client| {
+            append(client, Lease::take(&self.chains, client).await?, entries.iter()).await
+        })
+        .await
     }
 
     /// Writes entries that may have been written before; their event ids show that.
@@ -42,7 +44,7 @@ impl Store {
             let mut known =
                 rows.iter().map(|row| row.try_get(0)).collect::<Result<std::collections::HashSet<Uuid>, _>>()?;
             let new = entries.iter().filter(|entry| entry.event.is_none_or(|event| known.insert(event)));
-            append(client, self.chains.lease(client).await?, new).await
+            append(client, Lease::take(&self.chains, client).await?, new).await
         })
         .await
     }

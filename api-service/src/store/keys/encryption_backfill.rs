@@ -7,8 +7,8 @@ use shared::contract::ids::MessageId;
 use shared::kit::timestamp::timestamp;
 use uuid::Uuid;
 
-use super::data_keys;
 use crate::model::message::Message;
+use crate::store::data_keys;
 use crate::store::{Store, StoreError, messages};
 
 /// Attempts per window when a receipt interferes.

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 use super::running_services;
 use crate::envelope::{DataKeyId, EnvelopeError, EnvelopeKeys, WrappedKey};
-use crate::store::keys::data_keys::{self, insert, select, wrapped_key};
+use crate::store::data_keys::{self, insert, select, wrapped_key};
 use crate::store::{Store, StoreError};
 
 /// Keys per statement.

@@ -1,6 +1,5 @@
-//! Keys of content at rest: the data keys that seal and open messages, and the jobs of operators that change them.
+//! The jobs of operators on the keys of content at rest, and the register of services that hold them.
 
-pub(in crate::store) mod data_keys;
 pub(in crate::store) mod encryption_backfill;
 pub(in crate::store) mod master_keys;
 pub(in crate::store) mod purge;

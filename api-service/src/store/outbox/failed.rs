@@ -63,7 +63,7 @@ impl Store {
             select id from outbox where failed_at is not null and ($1::bigint[] is null or id = any($1)) order by id for update
         )";
         self.with_connection(async |client| {
-            let mut lease = self.chains.lease(client).await?;
+            let mut lease = audit::Lease::take(&self.chains, client).await?;
             let transaction = client.transaction().await?;
             let (retry, append) =
                 (transaction.prepare_cached(RETRY).await?, transaction.prepare_cached(audit::APPEND).await?);

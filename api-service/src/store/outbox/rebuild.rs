@@ -17,7 +17,7 @@ use super::{OutboxEntry, OutboxEvent};
 use crate::envelope::EnvelopeKeys;
 use crate::model::inbox::{ConversationSnapshot, InboxUpdate};
 use crate::model::message::Message;
-use crate::store::keys::data_keys;
+use crate::store::data_keys;
 use crate::store::{StoreError, conversations, messages};
 
 /// Why a row or message cannot be rebuilt: a code that is stored, logged and counted.

@@ -1,7 +1,7 @@
 //! Settings of a session. Durability and correctness depend on them, and a role or database may set others, so they are set
 //! explicitly.
 
-use super::ClassLimits;
+use super::class::ClassLimits;
 
 /// Only where the URL does not set it. Temporary tables come last, so that none hides a table of the schema.
 const SEARCH_PATH: &str = "-c search_path=public,pg_temp";

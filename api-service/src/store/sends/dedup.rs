@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::sync::Arc;
 
 use shared::contract::ids::{ConversationId, LocationId};
 use shared::contract::participant::Participant;
@@ -10,6 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::model::message::{Message, NewMessage};
+use crate::model::send::SendRequest;
 use crate::store::StoreError;
 use crate::store::conversations::{ConversationCounters, CounterDelta};
 
@@ -47,11 +47,11 @@ pub(super) fn is_stored(new: &NewMessage, stored: &HashMap<RepeatKey, Message>) 
 }
 
 /// Distinguishes new messages from repeats, as far as stored messages are known.
-pub(super) fn classify(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Message>) -> Classified {
+pub(super) fn classify(batch: &[SendRequest], stored: &HashMap<RepeatKey, Message>) -> Classified {
     let mut earlier: HashMap<RepeatKey, usize> = HashMap::new();
     let mut deltas: HashMap<ConversationId, CounterDelta> = HashMap::new();
     let mut kinds = Vec::with_capacity(batch.len());
-    for (place, new) in batch.iter().enumerate() {
+    for (place, SendRequest { message: new, .. }) in batch.iter().enumerate() {
         if let Some(key) = repeat_key(new) {
             if let Some(message) = stored.get(&key) {
                 let same = *message.new == **new;
@@ -60,7 +60,7 @@ pub(super) fn classify(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Me
             }
             match earlier.entry(key) {
                 Slot::Occupied(first) => {
-                    let same = batch.get(*first.get()) == Some(new);
+                    let same = batch.get(*first.get()).is_some_and(|first| first.message == *new);
                     kinds.push(if same { SendKind::RepeatInBatch(*first.get()) } else { SendKind::IdReused });
                     continue;
                 }
@@ -77,14 +77,11 @@ pub(super) fn classify(batch: &[Arc<NewMessage>], stored: &HashMap<RepeatKey, Me
 }
 
 /// Creates the new messages. Their `seq` is relative to the counter after the batch: the last message of a conversation has 0.
-pub(super) fn assign_relative_seq(
-    batch: &[Arc<NewMessage>],
-    classified: &Classified,
-) -> Result<Vec<Message>, StoreError> {
+pub(super) fn assign_relative_seq(batch: &[SendRequest], classified: &Classified) -> Result<Vec<Message>, StoreError> {
     let mut seqs: HashMap<ConversationId, i64> =
         classified.deltas.iter().map(|bump| (bump.id, -i64::from(bump.sent))).collect();
     let new = classified.kinds.iter().zip(batch).filter(|(kind, _)| kind.is_new());
-    new.map(|(_, new)| {
+    new.map(|(_, SendRequest { message: new, .. })| {
         let seq = seqs.get_mut(&new.conversation.id()).ok_or_else(|| StoreError::internal("a send is not counters"))?;
         *seq += 1;
         Ok(Message {

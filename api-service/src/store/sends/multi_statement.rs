@@ -2,21 +2,20 @@
 //! a conversation, or when another transaction interfered.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use tokio::try_join;
 use tokio_postgres::Statement;
 
+use super::batch::{BatchResult, CommittedBatch, audit_rows, build_result, outcome_unknown};
 use super::dedup::{Classified, RepeatKey, assign_relative_seq, assign_seq, classify, is_stored, repeat_key};
-use super::{BatchResult, CommittedBatch, audit_rows, build_result, outcome_unknown};
 use crate::audit::row::Row as AuditRow;
 use crate::envelope::EnvelopeKeys;
-use crate::model::message::{Message, NewMessage};
-use crate::model::origin::Origin;
+use crate::model::message::Message;
+use crate::model::send::SendRequest;
 use crate::store::audit::{self, Lease};
 use crate::store::conversations::{self, ConversationCounters};
-use crate::store::keys::data_keys::{self, SealingKeys};
+use crate::store::data_keys::{self, SealingKeys};
 use crate::store::{StoreError, messages, outbox};
 use shared::contract::ids::ConversationId;
 
@@ -53,42 +52,45 @@ impl Statements {
 pub(super) async fn write_multi_statement(
     client: &Object,
     prepared: &PreparedBatch<'_>,
-    batch: &[Arc<NewMessage>],
-    origins: &[Origin],
+    batch: &[SendRequest],
     mut lease: Lease,
 ) -> Result<BatchResult, StoreError> {
     let mut stored: HashMap<RepeatKey, Message> = HashMap::new();
     loop {
         let classified = classify(batch, &stored);
         if classified.deltas.is_empty() {
-            let trail = audit_rows(&classified.kinds, batch, origins, &[], &lease)?;
+            let trail = audit_rows(&classified.kinds, batch, &[], &lease);
             lease.append(client, &prepared.statements.audit, &trail).await?;
             lease.committed();
-            return build_result(&classified.kinds, batch, origins, &[], None);
+            return build_result(&classified.kinds, batch, &[], None);
         }
         let locked = LockedBatch::begin(client, prepared, batch, &classified).await?;
         if locked.counters.len() < classified.deltas.len() {
             // The first message of a conversation.
             client.batch_execute("rollback").await?;
-            let unopened = |new: &&Arc<NewMessage>| !locked.counters.contains_key(&new.conversation.id());
-            let new: Vec<_> = batch.iter().filter(unopened).map(|new| &new.conversation).collect();
+            let conversations = batch.iter().map(|request| &request.message.conversation);
+            let new: Vec<_> = conversations.filter(|one| !locked.counters.contains_key(&one.id())).collect();
             conversations::open(client, &new).await?;
             continue;
         }
         let known = stored.len();
         stored.extend(locked.repeats.into_iter().filter_map(|message| Some((repeat_key(&message.new)?, message))));
-        if classified.kinds.iter().zip(batch).any(|(kind, new)| kind.is_new() && is_stored(new, &stored)) {
+        if classified
+            .kinds
+            .iter()
+            .zip(batch)
+            .any(|(kind, request)| kind.is_new() && is_stored(&request.message, &stored))
+        {
             debug_assert!(stored.len() > known, "what was known was no new message");
             client.batch_execute("rollback").await?;
             continue;
         }
         let mut new = assign_relative_seq(batch, &classified)?;
         assign_seq(&mut new, &locked.counters)?;
-        let trail = audit_rows(&classified.kinds, batch, origins, &new, &lease)?;
+        let trail = audit_rows(&classified.kinds, batch, &new, &lease);
         let outbox_id = write(client, prepared, &new, &trail, &mut lease).await?;
         lease.committed();
-        return CommittedBatch { kinds: classified.kinds, new, counters: locked.counters, outbox_id }
-            .to_result(batch, origins);
+        return CommittedBatch { kinds: classified.kinds, new, counters: locked.counters, outbox_id }.to_result(batch);
     }
 }
 
@@ -105,12 +107,12 @@ impl LockedBatch {
     async fn begin(
         client: &Object,
         PreparedBatch { statements, envelope_keys, .. }: &PreparedBatch<'_>,
-        batch: &[Arc<NewMessage>],
+        batch: &[SendRequest],
         classified: &Classified,
     ) -> Result<Self, StoreError> {
         let new = classified.kinds.iter().zip(batch).filter(|(kind, _)| kind.is_new());
         let (mut client_ids, mut locations, mut senders) = (Vec::new(), Vec::new(), Vec::new());
-        for (_, new) in new {
+        for (_, SendRequest { message: new, .. }) in new {
             if let Some(client_id) = new.client_message_id {
                 client_ids.push(client_id);
                 locations.push(new.conversation.location().as_str());

@@ -1,17 +1,15 @@
 //! A batch in one statement and one round trip: the normal case.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use deadpool_postgres::Object;
 
+use super::batch::{CommittedBatch, audit_rows, outcome_unknown};
 use super::dedup::{assign_relative_seq, assign_seq, classify};
-use super::{CommittedBatch, audit_rows, outcome_unknown};
-use crate::model::message::NewMessage;
-use crate::model::origin::Origin;
+use crate::model::send::SendRequest;
 use crate::store::audit::{self, Lease};
 use crate::store::conversations::{self, CounterDeltaColumns};
-use crate::store::keys::data_keys::SealingKeys;
+use crate::store::data_keys::SealingKeys;
 use crate::store::{StoreError, messages};
 
 /// Names of the parameters that come before the content, and how many each part has:
@@ -96,13 +94,12 @@ fn statement_text(sealing: &SealingKeys) -> &'static str {
 pub(super) async fn write_single_statement(
     client: &Object,
     sealing: &SealingKeys,
-    batch: &[Arc<NewMessage>],
-    origins: &[Origin],
+    batch: &[SendRequest],
     lease: &mut Lease,
 ) -> Result<Option<CommittedBatch>, StoreError> {
     let classified = classify(batch, &HashMap::new());
     let mut new = assign_relative_seq(batch, &classified)?;
-    let trail = audit_rows(&classified.kinds, batch, origins, &new, lease)?;
+    let trail = audit_rows(&classified.kinds, batch, &new, lease);
     let statement = client.prepare_cached(statement_text(sealing)).await?;
     let chained = lease.chain_rows(&trail)?;
     let rows = {

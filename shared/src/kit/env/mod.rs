@@ -142,6 +142,14 @@ impl Env {
     }
 }
 
+/// A check for [`Env::read_checked`]: accepts values from `low` to `high`, both included.
+pub fn between<T: PartialOrd + fmt::Display>(low: T, high: T) -> impl Fn(&T) -> Result<(), String> {
+    move |value| match *value >= low && *value <= high {
+        true => Ok(()),
+        false => Err(format!("must lie between {low} and {high}")),
+    }
+}
+
 /// The settings as `--help` lists them.
 #[must_use]
 pub fn help(settings: &[Setting]) -> String {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use shared::contract::token::Actor;
 
-use crate::http::server::connection::Connection;
+use crate::limits::connection::Connection;
 
 /// Bytes of all callers.
 const MAX_TOTAL_BYTES: usize = 64 * 1024 * 1024;

@@ -1,0 +1,5 @@
+//! Tasks that watch what this service depends on, and what they found.
+
+pub mod clock;
+pub mod database;
+pub mod master_keys;
