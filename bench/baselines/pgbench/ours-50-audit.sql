@@ -24,12 +24,12 @@ with made as materialized (
     returning id
 ), head as (
     update audit_chains set n = n + 50, seal = decode(repeat('00', 32), 'hex')
-    where id = 0 and (select count(*) from bumped) = 50
+    where id = 1 and (select count(*) from bumped) = 50
     returning n
 ), noted as (
     insert into audit_log (chain, n, at, times, outcome, conversation_id, actor, action, counterpart, location_id,
         message_ids, request_id, source, mac)
-    select 0, head.n - 50 + x.place, now(), 1, 201, x.conversation_id, 'user' || chr(58) || 'doc123', 'send',
+    select 1, head.n - 50 + x.place, now(), 1, 201, x.conversation_id, 'user' || chr(58) || 'doc123', 'send',
         'contact' || chr(58) || 'pat456', 'pgbench', array[x.id], '01a20ff9-b2b0-776c-adea-27be994714f9', '127.0.0.1',
         decode(repeat('00', 32), 'hex')
     from head, made x
