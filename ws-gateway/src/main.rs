@@ -9,7 +9,7 @@ use shared::kit::net::{self, file_descriptors};
 use shared::kit::shutdown::Shutdown;
 use shared::kit::telemetry;
 use tokio::runtime::{Builder, Runtime};
-use ws_gateway::config::{Config, SETTINGS, admin};
+use ws_gateway::config::{Config, admin, settings};
 
 /// A handshake mixes short-lived and long-lived allocations. This allocator separates sizes, so that pages can be
 /// freed.
@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// WebSocket gateway of the EHR chat.
 #[derive(Parser)]
-#[command(version, after_help = env::help(SETTINGS))]
+#[command(version, after_help = env::help(&settings()))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -27,7 +27,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Hold sockets and relay events until SIGTERM or SIGINT.
-    #[command(after_help = env::help(SETTINGS))]
+    #[command(after_help = env::help(&settings()))]
     Serve,
     /// Probe `/healthz` on ADMIN_ADDR, for container health checks.
     #[command(alias = "alive")]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::kit::env::{Env, Setting, between};
+use shared::kit::env::{Env, Setting};
 
 pub(super) const LISTEN_ADDR: Setting =
     Setting { name: "LISTEN_ADDR", default: Some("127.0.0.1:8081"), help: "where requests are served: address:port" };
@@ -48,14 +48,14 @@ pub struct ListenConfig {
 pub(super) fn read(env: &mut Env) -> Option<ListenConfig> {
     let public = env.read(&LISTEN_ADDR);
     let admin = env.read(&ADMIN_ADDR);
-    let max_connections = env.read_checked(&MAX_CONNECTIONS, between(1_usize, 1_000_000));
-    let drain = env.read_checked(&DRAIN_SECONDS, between(0_u64, 600));
-    let shutdown = env.read_checked(&SHUTDOWN_TIMEOUT_SECONDS, between(1_u64, 600));
+    let max_connections = env.read_number::<usize>(&MAX_CONNECTIONS, 1..=1_000_000);
+    let drain = env.read_seconds(&DRAIN_SECONDS, 0..=600);
+    let shutdown_timeout = env.read_seconds(&SHUTDOWN_TIMEOUT_SECONDS, 1..=600);
     Some(ListenConfig {
         public: public?,
         admin: admin?,
         max_connections: max_connections?,
-        drain: Duration::from_secs(drain?),
-        shutdown_timeout: Duration::from_secs(shutdown?),
+        drain: drain?,
+        shutdown_timeout: shutdown_timeout?,
     })
 }

@@ -1,6 +1,6 @@
 //! Settings of the event log that Redis keeps per conversation.
 
-use shared::kit::env::{Env, Setting, between};
+use shared::kit::env::{Env, Setting};
 
 pub(crate) const EVENT_LOG_LENGTH: Setting = Setting {
     name: "EVENT_LOG_LENGTH",
@@ -24,7 +24,7 @@ pub struct EventLogConfig {
 
 /// Reads both bounds.
 pub(crate) fn read(env: &mut Env) -> Option<EventLogConfig> {
-    let length = env.read_checked(&EVENT_LOG_LENGTH, between(1, 10_000));
-    let ttl = env.read_checked(&EVENT_LOG_TTL_SECONDS, between(60_u32, 604_800));
+    let length = env.read_number(&EVENT_LOG_LENGTH, 1..=10_000);
+    let ttl = env.read_number::<u32>(&EVENT_LOG_TTL_SECONDS, 60..=604_800);
     Some(EventLogConfig { length: length?, ttl_millis: ttl? * 1_000 })
 }

@@ -1,6 +1,6 @@
 //! Settings of PostgreSQL, and the share of connections of each class of work.
 
-use shared::kit::env::{Env, Secret, Setting, between};
+use shared::kit::env::{Env, Secret, Setting};
 use shared::kit::net::tls::CaFile;
 
 use super::database_url;
@@ -114,7 +114,7 @@ impl std::str::FromStr for Role {
 pub(crate) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
     let url = env.read_checked(&DATABASE_URL, database_url::check);
     let ca = env.read_optional(&DATABASE_CA_FILE);
-    let total = env.read_checked(&DATABASE_POOL_SIZE, between(PoolSizes::MIN_TOTAL, 1_000));
+    let total = env.read_number(&DATABASE_POOL_SIZE, PoolSizes::MIN_TOTAL..=1_000);
     let write = env.read_optional::<usize>(&DATABASE_WRITE_CONNECTIONS);
     let background = env.read_optional::<usize>(&DATABASE_BACKGROUND_CONNECTIONS);
     let defaults = PoolSizes::from_total(total?);

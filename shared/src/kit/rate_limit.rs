@@ -94,14 +94,8 @@ impl RateSettings {
     /// Reads both. `Some(None)` is no limit, `None` a mistake that `env` has noted.
     #[allow(clippy::option_option, reason = "the outer one is how all settings are read")]
     pub fn read(&self, env: &mut Env) -> Option<Option<Rate>> {
-        let within = |most: u32, least: u32| {
-            move |value: &u32| match (least..=most).contains(value) {
-                true => Ok(()),
-                false => Err(format!("must lie between {least} and {most}")),
-            }
-        };
-        let per_second = env.read_checked(&self.per_second, within(MAX_PER_SECOND, 0));
-        let burst = env.read_checked(&self.burst, within(10 * MAX_PER_SECOND, 1));
+        let per_second = env.read_number(&self.per_second, 0..=MAX_PER_SECOND);
+        let burst = env.read_number(&self.burst, 1..=10 * MAX_PER_SECOND);
         Some(Rate::new(per_second?, burst?))
     }
 }

@@ -7,19 +7,17 @@ use shared::kit::crypto::key_ring::{KeyRing, RELAY_KEYS, read_relay_keys, reject
 use shared::kit::env::mode::Mode;
 use shared::kit::env::{Env, Setting};
 
-use super::{seconds, setting};
-
-pub(super) const RELAY_UNSEALED: Setting = setting(
+const RELAY_UNSEALED: Setting = Setting::new(
     "RELAY_UNSEALED",
     Some("accept"),
     "accept or refuse: what becomes of messages in Redis that are not sealed; refuse once every API service has RELAY_KEYS",
 );
-pub(super) const EVENT_LOG_TTL: Setting = setting(
+const EVENT_LOG_TTL: Setting = Setting::new(
     "EVENT_LOG_TTL_SECONDS",
     Some("3600"),
     "60 to 604800: how long the log of a silent conversation lives; as the API service has it",
 );
-pub(super) const RECONCILE_INTERVAL: Setting = setting(
+const RECONCILE_INTERVAL: Setting = Setting::new(
     "RECONCILE_INTERVAL_SECONDS",
     Some("15"),
     "1 to 3600, half of EVENT_LOG_TTL_SECONDS at most: between two comparisons with the logs",
@@ -49,8 +47,8 @@ impl EventConfig {
             env.add_error(&RELAY_UNSEALED, "refuse needs RELAY_KEYS");
         }
         reject_weak_keys(env, &RELAY_KEYS, relay_keys.as_ref().and_then(Option::as_ref), mode);
-        let log_ttl = seconds(env, &EVENT_LOG_TTL, 60, 604_800);
-        let reconcile_interval = seconds(env, &RECONCILE_INTERVAL, 1, 3600);
+        let log_ttl = env.read_seconds(&EVENT_LOG_TTL, 60..=604_800);
+        let reconcile_interval = env.read_seconds(&RECONCILE_INTERVAL, 1..=3600);
         Some(Self {
             relay_keys: relay_keys?,
             rejects_unsealed: unsealed? == "refuse",

@@ -8,15 +8,16 @@ use shared::contract::http::web_security::AllowedOrigins;
 use shared::kit::env::mode::Mode;
 use shared::kit::env::{Env, Setting};
 
-use super::{number, seconds, setting};
-
-pub(super) const LISTEN_ADDR: Setting = setting("LISTEN_ADDR", Some("127.0.0.1:8082"), "address and port for clients");
-pub(super) const ADMIN_ADDR: Setting =
-    setting("ADMIN_ADDR", Some("127.0.0.1:9082"), "address and port for /metrics, /healthz, /readyz; keep it private");
-pub(super) const HANDSHAKE_TIMEOUT: Setting =
-    setting("HANDSHAKE_TIMEOUT_SECONDS", Some("10"), "1 to 300: from connecting to an answered handshake");
-pub(super) const MAX_SOCKETS: Setting =
-    setting("MAX_SOCKETS", Some("50000"), "1 to 1000000: sockets at a time; more are refused (503)");
+const LISTEN_ADDR: Setting = Setting::new("LISTEN_ADDR", Some("127.0.0.1:8082"), "address and port for clients");
+pub(super) const ADMIN_ADDR: Setting = Setting::new(
+    "ADMIN_ADDR",
+    Some("127.0.0.1:9082"),
+    "address and port for /metrics, /healthz, /readyz; keep it private",
+);
+const HANDSHAKE_TIMEOUT: Setting =
+    Setting::new("HANDSHAKE_TIMEOUT_SECONDS", Some("10"), "1 to 300: from connecting to an answered handshake");
+const MAX_SOCKETS: Setting =
+    Setting::new("MAX_SOCKETS", Some("50000"), "1 to 1000000: sockets at a time; more are refused (503)");
 
 /// The two ports, and what a handshake needs.
 #[derive(Debug, Clone)]
@@ -41,8 +42,8 @@ impl HttpConfig {
         let admin_addr = env.read(&ADMIN_ADDR);
         let trusted_proxies = env.read(&TRUSTED_PROXIES);
         let origins = AllowedOrigins::read(env, mode);
-        let handshake_timeout = seconds(env, &HANDSHAKE_TIMEOUT, 1, 300);
-        let max_sockets = number(env, &MAX_SOCKETS, &1, &1_000_000);
+        let handshake_timeout = env.read_seconds(&HANDSHAKE_TIMEOUT, 1..=300);
+        let max_sockets = env.read_number(&MAX_SOCKETS, 1..=1_000_000);
         Some(Self {
             listen_addr: listen_addr?,
             admin_addr: admin_addr?,

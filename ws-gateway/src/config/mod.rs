@@ -10,41 +10,22 @@ mod rate_limit;
 mod redis;
 mod session;
 
-use std::fmt::Display;
 use std::net::SocketAddr;
-use std::str::FromStr;
-use std::time::Duration;
 
-use shared::contract::http::request::TRUSTED_PROXIES;
-use shared::contract::http::web_security::ALLOWED_ORIGINS;
 use shared::contract::insecure_settings;
 use shared::contract::token::TokenConfig;
-use shared::contract::token::settings::{
-    self, JWKS_CA_FILE, JWKS_FILE, JWKS_REFRESH_SECONDS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_MAX_LIFETIME_SECONDS,
-    JWT_SECRET,
-};
-use shared::kit::crypto::key_ring::{RELAY_KEYS, RELAY_KEYS_FILE};
+use shared::contract::token::settings as token_settings;
 use shared::kit::env::mode::{MODE, Mode};
 use shared::kit::env::{ConfigError, Env, Setting};
-use shared::kit::rate_limit::{ADDRESS_RATE, FAILED_TOKEN_RATE, MISSING_TOKEN_RATE};
-use shared::kit::telemetry::trace;
 
 pub use events::EventConfig;
-use events::{EVENT_LOG_TTL, RECONCILE_INTERVAL, RELAY_UNSEALED};
+use http::ADMIN_ADDR;
 pub use http::HttpConfig;
-use http::{ADMIN_ADDR, HANDSHAKE_TIMEOUT, LISTEN_ADDR, MAX_SOCKETS};
 pub use presence::PresenceConfig;
-use presence::{PRESENCE_GRACE, PRESENCE_TTL};
 pub use process::ProcessConfig;
-use process::{DRAIN, LOG_FORMAT, LOG_LEVEL, SHUTDOWN_TIMEOUT, WORKER_THREADS};
 pub use rate_limit::RateLimitConfig;
-use rate_limit::{
-    HANDSHAKES_OF_PARTICIPANT, HANDSHAKES_PER_SECOND, MAX_SOCKETS_PER_ADDRESS, MAX_SOCKETS_PER_PARTICIPANT,
-};
 pub use redis::RedisConfig;
-use redis::{REDIS_CA_FILE, REDIS_TIMEOUT, REDIS_URL};
 pub use session::SessionConfig;
-use session::{HEARTBEAT, IDLE_TIMEOUT, MAX_FRAME, MAX_FRAMES_PER_SECOND, OUTBOUND_QUEUE};
 
 /// All settings of a gateway.
 #[derive(Debug, Clone)]
@@ -69,61 +50,13 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-const fn setting(name: &'static str, default: Option<&'static str>, help: &'static str) -> Setting {
-    Setting { name, default, help }
+/// All settings, for `--help`: those that [`Config::read`] asks for.
+#[must_use]
+pub fn settings() -> Vec<Setting> {
+    let mut env = Env::from_fn(|_| None);
+    let _incomplete = Config::read_all(&mut env);
+    env.settings().to_vec()
 }
-
-/// All settings, for `--help`.
-pub const SETTINGS: &[Setting] = &[
-    LISTEN_ADDR,
-    ADMIN_ADDR,
-    TRUSTED_PROXIES,
-    REDIS_URL,
-    REDIS_CA_FILE,
-    REDIS_TIMEOUT,
-    RELAY_KEYS,
-    RELAY_KEYS_FILE,
-    MODE,
-    JWT_SECRET,
-    JWKS_FILE,
-    JWKS_URL,
-    JWKS_CA_FILE,
-    JWKS_REFRESH_SECONDS,
-    JWT_ISSUER,
-    JWT_AUDIENCE,
-    JWT_MAX_LIFETIME_SECONDS,
-    ALLOWED_ORIGINS,
-    LOG_FORMAT,
-    RELAY_UNSEALED,
-    LOG_LEVEL,
-    trace::OTLP_ENDPOINT,
-    trace::SAMPLE_RATIO,
-    HANDSHAKE_TIMEOUT,
-    HEARTBEAT,
-    IDLE_TIMEOUT,
-    MAX_FRAME,
-    OUTBOUND_QUEUE,
-    MAX_SOCKETS,
-    MAX_SOCKETS_PER_PARTICIPANT,
-    MAX_SOCKETS_PER_ADDRESS,
-    MAX_FRAMES_PER_SECOND,
-    HANDSHAKES_PER_SECOND,
-    HANDSHAKES_OF_PARTICIPANT.per_second,
-    HANDSHAKES_OF_PARTICIPANT.burst,
-    ADDRESS_RATE.per_second,
-    ADDRESS_RATE.burst,
-    FAILED_TOKEN_RATE.per_second,
-    FAILED_TOKEN_RATE.burst,
-    MISSING_TOKEN_RATE.per_second,
-    MISSING_TOKEN_RATE.burst,
-    DRAIN,
-    SHUTDOWN_TIMEOUT,
-    EVENT_LOG_TTL,
-    RECONCILE_INTERVAL,
-    PRESENCE_TTL,
-    PRESENCE_GRACE,
-    WORKER_THREADS,
-];
 
 impl Config {
     /// Reads all settings.
@@ -142,7 +75,7 @@ impl Config {
     fn read_all(env: &mut Env) -> Option<Self> {
         // Every setting is read even if another was wrong, so that all errors are reported.
         let mode: Option<Mode> = env.read(&MODE);
-        let tokens = settings::read(env, mode.unwrap_or_default());
+        let tokens = token_settings::read(env, mode.unwrap_or_default());
         let http = HttpConfig::read(env, mode.unwrap_or_default());
         let session = SessionConfig::read(env);
         let rate_limit = RateLimitConfig::read(env);
@@ -150,7 +83,7 @@ impl Config {
         let events = EventConfig::read(env, mode.unwrap_or_default());
         let presence = PresenceConfig::read(env);
         let process = ProcessConfig::read(env);
-        env.reject_unknown(SETTINGS);
+        env.reject_unknown(&env.settings().to_vec());
         let mut warnings = insecure_settings::gateway_warnings(env);
         if let (Some(http), Some(tokens)) = (&http, &tokens) {
             warnings.extend(insecure_settings::warnings(http.admin_addr, &http.trusted_proxies, tokens));
@@ -202,22 +135,10 @@ pub fn admin(mut env: Env) -> Result<SocketAddr, ConfigError> {
     env.read(&ADMIN_ADDR).ok_or_else(|| env.into_error())
 }
 
-fn number<T>(env: &mut Env, setting: &Setting, min: &T, max: &T) -> Option<T>
-where
-    T: FromStr<Err: Display> + PartialOrd + Display,
-{
-    env.read_checked(setting, |value| match (min..=max).contains(&value) {
-        true => Ok(()),
-        false => Err(format!("must be {min} to {max}")),
-    })
-}
-
-fn seconds(env: &mut Env, setting: &Setting, min: u64, max: u64) -> Option<Duration> {
-    number(env, setting, &min, &max).map(Duration::from_secs)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(variables: &'static [(&'static str, &'static str)]) -> Result<Config, ConfigError> {
@@ -306,8 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_listed_once() {
-        let names: std::collections::HashSet<_> = SETTINGS.iter().map(|setting| setting.name).collect();
-        assert_eq!(names.len(), SETTINGS.len());
+    fn settings_are_listed_in_any_environment() {
+        let complete: Vec<_> = settings().iter().map(|setting| setting.name).collect();
+        let mut env = Env::from_fn(|name| (name != "MODE").then(|| "x".to_owned()));
+        assert!(Config::read_all(&mut env).is_none());
+        assert_eq!(env.settings().iter().map(|setting| setting.name).collect::<Vec<_>>(), complete);
     }
 }

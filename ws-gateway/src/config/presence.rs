@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use shared::kit::env::{Env, Setting};
 
-use super::{seconds, setting};
-
-pub(super) const PRESENCE_TTL: Setting = setting(
+const PRESENCE_TTL: Setting = Setting::new(
     "PRESENCE_TTL_SECONDS",
     Some("30"),
     "3 to 3600, at least one and a half times REDIS_TIMEOUT_SECONDS: how long participants stay online at a \
      gateway that died",
 );
-pub(super) const PRESENCE_GRACE: Setting = setting(
+const PRESENCE_GRACE: Setting = Setting::new(
     "PRESENCE_LINGER_SECONDS",
     Some("3"),
     "0 to 300: how long a participant stays online without a socket, so that a page can be reloaded",
@@ -29,8 +27,8 @@ pub struct PresenceConfig {
 
 impl PresenceConfig {
     pub(super) fn read(env: &mut Env) -> Option<Self> {
-        let lease = seconds(env, &PRESENCE_TTL, 3, 3600);
-        let grace = seconds(env, &PRESENCE_GRACE, 0, 300);
+        let lease = env.read_seconds(&PRESENCE_TTL, 3..=3600);
+        let grace = env.read_seconds(&PRESENCE_GRACE, 0..=300);
         Some(Self { lease: lease?, grace: grace? })
     }
 }

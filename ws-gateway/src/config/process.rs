@@ -6,20 +6,18 @@ use shared::kit::env::{Env, Setting};
 use shared::kit::telemetry::trace::TraceConfig;
 use shared::kit::telemetry::{self, LogFormat};
 
-use super::{number, seconds, setting};
-
-pub(super) const LOG_FORMAT: Setting = setting("LOG_FORMAT", Some("json"), "json or text");
-pub(super) const LOG_LEVEL: Setting =
-    setting("LOG_LEVEL", Some("info"), "error, warn, info, debug or trace, or tracing directives");
-pub(super) const DRAIN: Setting = setting(
+const LOG_FORMAT: Setting = Setting::new("LOG_FORMAT", Some("json"), "json or text");
+const LOG_LEVEL: Setting =
+    Setting::new("LOG_LEVEL", Some("info"), "error, warn, info, debug or trace, or tracing directives");
+const DRAIN: Setting = Setting::new(
     "DRAIN_SECONDS",
     Some("10"),
     "0 to 3600, less than SHUTDOWN_TIMEOUT_SECONDS: window in which sockets are closed at the end",
 );
-pub(super) const SHUTDOWN_TIMEOUT: Setting =
-    setting("SHUTDOWN_TIMEOUT_SECONDS", Some("30"), "1 to 7200: from SIGTERM to the end of the process");
-pub(super) const WORKER_THREADS: Setting =
-    setting("WORKER_THREADS", Some("0"), "0 to 1024: threads that serve sockets; 0 is one for each core");
+const SHUTDOWN_TIMEOUT: Setting =
+    Setting::new("SHUTDOWN_TIMEOUT_SECONDS", Some("30"), "1 to 7200: from SIGTERM to the end of the process");
+const WORKER_THREADS: Setting =
+    Setting::new("WORKER_THREADS", Some("0"), "0 to 1024: threads that serve sockets; 0 is one for each core");
 
 /// Settings of the process.
 #[derive(Debug, Clone)]
@@ -43,9 +41,9 @@ impl ProcessConfig {
         let log_format = env.read(&LOG_FORMAT);
         let log_level = env.read_checked(&LOG_LEVEL, telemetry::check_filter);
         let traces = TraceConfig::read(env);
-        let drain = seconds(env, &DRAIN, 0, 3600);
-        let shutdown_timeout = seconds(env, &SHUTDOWN_TIMEOUT, 1, 7200);
-        let worker_threads = number(env, &WORKER_THREADS, &0, &1024);
+        let drain = env.read_seconds(&DRAIN, 0..=3600);
+        let shutdown_timeout = env.read_seconds(&SHUTDOWN_TIMEOUT, 1..=7200);
+        let worker_threads = env.read_number(&WORKER_THREADS, 0..=1024);
         Some(Self {
             log_format: log_format?,
             log_level: log_level?,

@@ -3,31 +3,29 @@
 use shared::kit::env::{Env, Setting};
 use shared::kit::rate_limit::{self, Rate, RateSettings};
 
-use super::{number, setting};
-
-pub(super) const MAX_SOCKETS_PER_PARTICIPANT: Setting = setting(
+const MAX_SOCKETS_PER_PARTICIPANT: Setting = Setting::new(
     "MAX_SOCKETS_PER_PARTICIPANT",
     Some("100"),
     "0 to 1000000: sockets of one user or contact in this gateway; one more is closed at once (4429); 0 for no limit",
 );
-pub(super) const MAX_SOCKETS_PER_ADDRESS: Setting = setting(
+const MAX_SOCKETS_PER_ADDRESS: Setting = Setting::new(
     "MAX_SOCKETS_PER_ADDRESS",
     Some("0"),
     "0 to 1000000: sockets of one address in this gateway; one more is closed at once (4429); 0 for no limit, since a \
      hospital may have one address",
 );
-pub(super) const HANDSHAKES_PER_SECOND: Setting = setting(
+const HANDSHAKES_PER_SECOND: Setting = Setting::new(
     "HANDSHAKES_PER_SECOND",
     Some("0"),
     "0 to 1000000: handshakes a second, ten times as many at once; more are refused (429); 0 for no limit",
 );
-pub(super) const HANDSHAKES_OF_PARTICIPANT: RateSettings = RateSettings {
-    per_second: setting(
+const HANDSHAKES_OF_PARTICIPANT: RateSettings = RateSettings {
+    per_second: Setting::new(
         "HANDSHAKES_PER_PARTICIPANT_PER_SECOND",
         Some("5"),
         "0 to 1000000: handshakes a second of one user or contact in this gateway; more are refused (429); 0 for no limit",
     ),
-    burst: setting(
+    burst: Setting::new(
         "HANDSHAKES_PER_PARTICIPANT_BURST",
         Some("100"),
         "1 to 10000000: handshakes of one user or contact at once",
@@ -55,9 +53,9 @@ pub struct RateLimitConfig {
 
 impl RateLimitConfig {
     pub(super) fn read(env: &mut Env) -> Option<Self> {
-        let max_sockets_per_participant = number(env, &MAX_SOCKETS_PER_PARTICIPANT, &0, &1_000_000);
-        let max_sockets_per_address = number(env, &MAX_SOCKETS_PER_ADDRESS, &0, &1_000_000);
-        let handshakes = number::<u32>(env, &HANDSHAKES_PER_SECOND, &0, &1_000_000);
+        let max_sockets_per_participant = env.read_number(&MAX_SOCKETS_PER_PARTICIPANT, 0..=1_000_000);
+        let max_sockets_per_address = env.read_number(&MAX_SOCKETS_PER_ADDRESS, 0..=1_000_000);
+        let handshakes = env.read_number::<u32>(&HANDSHAKES_PER_SECOND, 0..=1_000_000);
         let participant = HANDSHAKES_OF_PARTICIPANT.read(env);
         let address = rate_limit::ADDRESS_RATE.read(env);
         let invalid_token = rate_limit::FAILED_TOKEN_RATE.read(env);

@@ -75,7 +75,7 @@ fn help_lists_every_setting() {
     let output = gateway(&[]).arg("--help").output().unwrap();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    for setting in ws_gateway::config::SETTINGS {
+    for setting in ws_gateway::config::settings() {
         assert!(text.contains(setting.name), "{text}");
     }
 }

@@ -1,7 +1,5 @@
 //! The settings of tokens, which both services have, and what must hold between them.
 
-use std::time::Duration;
-
 use super::TokenConfig;
 use super::jwks_source::{Jwks, JwksFile, JwksUrl};
 use crate::kit::env::mode::Mode;
@@ -55,10 +53,7 @@ pub const JWT_MAX_LIFETIME_SECONDS: Setting = Setting {
 
 /// Reads how long a token may live.
 pub fn read_max_lifetime(env: &mut Env) -> Option<i64> {
-    env.read_checked(&JWT_MAX_LIFETIME_SECONDS, |seconds: &i64| match (60..=3_153_600_000).contains(seconds) {
-        true => Ok(()),
-        false => Err("must lie between 60 and 3153600000".to_owned()),
-    })
+    env.read_number(&JWT_MAX_LIFETIME_SECONDS, 60..=3_153_600_000)
 }
 
 /// Reads all of them. `None` when something is wrong, which is noted.
@@ -97,12 +92,8 @@ fn read_jwks(env: &mut Env, mode: Mode) -> Option<Option<Jwks>> {
     let file = env.read_optional::<JwksFile>(&JWKS_FILE);
     let url = env.read_optional::<JwksUrl>(&JWKS_URL);
     let ca = env.read_optional::<CaFile>(&JWKS_CA_FILE);
-    let refresh = env.read_checked(&JWKS_REFRESH_SECONDS, |seconds: &u64| match (5..=86_400).contains(seconds) {
-        true => Ok(()),
-        false => Err("must lie between 5 and 86400".to_owned()),
-    });
-    let (file, url, ca) = (file?, url?, ca?);
-    let refresh = Duration::from_secs(refresh?);
+    let refresh = env.read_seconds(&JWKS_REFRESH_SECONDS, 5..=86_400);
+    let (file, url, ca, refresh) = (file?, url?, ca?, refresh?);
     let is_tls = url.as_ref().is_some_and(JwksUrl::is_tls);
     let (setting, why) = match &url {
         Some(_) if file.is_some() => (&JWKS_URL, "cannot be set together with JWKS_FILE"),

@@ -1,12 +1,14 @@
 //! Settings from the environment: read once at start, all mistakes reported together.
 //!
-//! Each setting is declared once, with its documentation; `--help` and the reader both use that.
+//! Each setting is declared once, with its documentation. The list for `--help` is what the reader has asked for.
 
 pub mod mode;
 mod unknown;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 pub use unknown::{SINGLE_SERVICE_SETTINGS, has_setting_prefix};
 
@@ -22,6 +24,14 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// What it sets, with unit and bounds.
     pub help: &'static str,
+}
+
+impl Setting {
+    /// A setting; `default` as in [`Setting::default`].
+    #[must_use]
+    pub const fn new(name: &'static str, default: Option<&'static str>, help: &'static str) -> Self {
+        Self { name, default, help }
+    }
 }
 
 /// A text that never shows itself in logs.
@@ -62,6 +72,8 @@ pub struct Env {
     variable: Lookup,
     /// Of all variables that are set, ours or not.
     names: Vec<String>,
+    /// What was read so far, each once.
+    settings: Vec<Setting>,
     errors: Vec<String>,
 }
 
@@ -75,7 +87,7 @@ impl Env {
 
     /// An environment for tests.
     pub fn from_fn(variable: impl Fn(&str) -> Option<String> + 'static) -> Self {
-        Self { variable: Box::new(variable), names: Vec::new(), errors: Vec::new() }
+        Self { variable: Box::new(variable), names: Vec::new(), settings: Vec::new(), errors: Vec::new() }
     }
 
     /// The same, in which variables of these names are set.
@@ -103,6 +115,7 @@ impl Env {
     where
         T: FromStr<Err: fmt::Display>,
     {
+        self.record(setting);
         let set = (self.variable)(setting.name).filter(|value| !value.is_empty());
         let Some(text) = set.or_else(|| setting.default.map(str::to_owned)) else {
             self.errors.push(format!("{} is required: {}", setting.name, setting.help));
@@ -124,9 +137,38 @@ impl Env {
     where
         T: FromStr<Err: fmt::Display>,
     {
+        self.record(setting);
         match (self.variable)(setting.name).filter(|value| !value.is_empty()) {
             None => Some(None),
             Some(_) => self.read(setting).map(Some),
+        }
+    }
+
+    /// A number within `bounds`.
+    pub fn read_number<T>(&mut self, setting: &Setting, bounds: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr<Err: fmt::Display> + PartialOrd + fmt::Display,
+    {
+        self.read_checked(setting, |value| match bounds.contains(value) {
+            true => Ok(()),
+            false => Err(format!("must lie between {} and {}", bounds.start(), bounds.end())),
+        })
+    }
+
+    /// A number of seconds within `bounds`.
+    pub fn read_seconds(&mut self, setting: &Setting, bounds: RangeInclusive<u64>) -> Option<Duration> {
+        self.read_number(setting, bounds).map(Duration::from_secs)
+    }
+
+    /// Every setting that was asked for so far, in this order.
+    #[must_use]
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    fn record(&mut self, setting: &Setting) {
+        if !self.settings.iter().any(|recorded| recorded.name == setting.name) {
+            self.settings.push(*setting);
         }
     }
 
@@ -139,14 +181,6 @@ impl Env {
     #[must_use]
     pub fn into_error(self) -> ConfigError {
         ConfigError(self.errors)
-    }
-}
-
-/// A check for [`Env::read_checked`]: accepts values from `low` to `high`, both included.
-pub fn between<T: PartialOrd + fmt::Display>(low: T, high: T) -> impl Fn(&T) -> Result<(), String> {
-    move |value| match *value >= low && *value <= high {
-        true => Ok(()),
-        false => Err(format!("must lie between {low} and {high}")),
     }
 }
 
@@ -184,6 +218,24 @@ mod tests {
         assert_eq!(env(&[("PORT", "81")]).read::<u16>(&PORT), Some(81));
         assert_eq!(env(&[]).read_optional::<u16>(&NOTE), Some(None));
         assert_eq!(env(&[("NOTE", "7")]).read_optional::<u16>(&NOTE), Some(Some(7)));
+    }
+
+    #[test]
+    fn settings_are_listed_once_in_reading_order() {
+        let mut env = env(&[("NOTE", "7")]);
+        assert_eq!(env.read_optional::<u16>(&NOTE), Some(Some(7)));
+        assert_eq!(env.read::<Secret>(&KEY), None);
+        assert_eq!(env.read::<u16>(&PORT), Some(80));
+        assert_eq!(env.settings().iter().map(|setting| setting.name).collect::<Vec<_>>(), ["NOTE", "KEY", "PORT"]);
+    }
+
+    #[test]
+    fn numbers_outside_bounds_are_reported() {
+        let mut env = env(&[("NOTE", "7")]);
+        assert_eq!(env.read_number(&NOTE, 7..=9), Some(7));
+        assert_eq!(env.read_seconds(&PORT, 80..=90), Some(Duration::from_secs(80)));
+        assert_eq!(env.read_number::<u8>(&NOTE, 8..=9), None);
+        assert_eq!(env.into_error().0, ["NOTE: must lie between 8 and 9 (a number)"]);
     }
 
     #[test]

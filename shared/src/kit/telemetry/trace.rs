@@ -99,10 +99,7 @@ impl TraceConfig {
     #[allow(clippy::option_option, reason = "the outer one is how all settings are read")]
     pub fn read(env: &mut Env) -> Option<Option<Self>> {
         let endpoint = env.read_optional::<Endpoint>(&OTLP_ENDPOINT);
-        let ratio = env.read_checked::<f64>(&SAMPLE_RATIO, |ratio| match (0.0..=1.0).contains(ratio) {
-            true => Ok(()),
-            false => Err("must lie between 0 and 1".to_owned()),
-        });
+        let ratio = env.read_number(&SAMPLE_RATIO, 0.0..=1.0);
         let (endpoint, ratio) = (endpoint?, ratio?);
         Some(endpoint.map(|endpoint| Self { endpoint, ratio }))
     }
