@@ -32,7 +32,7 @@ impl Default for InboxPublishBatch {
 }
 
 impl InboxPublishBatch {
-    /// Adds the row of a conversation, which is JSON already. Of one conversation's rows the one with the greatest `newness`
+    /// Adds the row of a conversation, which is JSON already. Of one conversation's rows the one with the greatest `version`
     /// is the newest.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl InboxPublishBatch {
         &mut self,
         channel: &Channel,
         conversation: ConversationId,
-        newness: i64,
+        version: i64,
         json: &str,
         relay_keys: &RelayKeys,
     ) -> Result<(), SealError> {
@@ -52,7 +52,7 @@ impl InboxPublishBatch {
         self.keys.push(channel.row_version_key(conversation));
         self.args.expose_mut().extend([
             Bytes::copy_from_slice(channel.as_str().as_bytes()),
-            newness.to_string().into(),
+            version.to_string().into(),
             [beginning.as_bytes(), &rest].concat().into(),
         ]);
         Ok(())

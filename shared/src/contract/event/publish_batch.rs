@@ -22,9 +22,9 @@ pub enum PublishMode {
 impl PublishMode {
     fn as_str(self) -> &'static str {
         match self {
-            Self::AfterPredecessor => "behind",
-            Self::Force => "anyway",
-            Self::Deduplicate => "again",
+            Self::AfterPredecessor => "after_predecessor",
+            Self::Force => "force",
+            Self::Deduplicate => "deduplicate",
         }
     }
 }

@@ -40,10 +40,10 @@ for i, log in ipairs(KEYS) do
     -- Predecessor: every entry carries in field `s` the highest message number (`seq`) up to there; 0 is unknown.
     local known = last and tonumber(last[2][2]) or 0
 
-    -- Dedup, only in mode 'again': the log holds the event already if an entry has the same type and header. Receipts have
+    -- Dedup, only in mode 'deduplicate': the log holds the event already if an entry has the same type and header. Receipts have
     -- an empty header; they are compared by body.
     local is_held = false
-    if last and mode == 'again' then
+    if last and mode == 'deduplicate' then
         for _, entry in ipairs(call('XREVRANGE', log, '+', '-', 'COUNT', ARGV[1])) do
             local fields = entry[2]
             is_held = is_held or fields[4] == kind and fields[6] == header and (header ~= '' or fields[8] == body)
@@ -59,9 +59,9 @@ for i, log in ipairs(KEYS) do
             $count,
             r#"', channel)[2] == 0 then
         cursors[i] = ''
-    -- Too early, only in mode 'behind': the message before this one is not in the log yet. The caller tries again later.
+    -- Too early, only in mode 'after_predecessor': the message before this one is not in the log yet. The caller tries again later.
     -- A receipt has seq 0, so it is never too early.
-    elseif mode == 'behind' and known > 0 and seq > known + 1 then
+    elseif mode == 'after_predecessor' and known > 0 and seq > known + 1 then
         cursors[i] = false
     else
         local previous = last and last[1] or '-'
