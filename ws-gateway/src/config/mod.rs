@@ -83,7 +83,8 @@ impl Config {
         let events = EventConfig::read(env, mode.unwrap_or_default());
         let presence = PresenceConfig::read(env);
         let process = ProcessConfig::read(env);
-        env.reject_unknown(&env.settings().to_vec());
+        let settings = env.settings().to_vec();
+        env.reject_unknown(&settings);
         let mut warnings = insecure_settings::gateway_warnings(env);
         if let (Some(http), Some(tokens)) = (&http, &tokens) {
             warnings.extend(insecure_settings::warnings(http.admin_addr, &http.trusted_proxies, tokens));
