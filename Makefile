@@ -34,6 +34,7 @@ lint: ## Install what is missing; check formatting, code, layers, words, prose, 
 	@scripts/install lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	scripts/check-imports
 	scripts/check-layers
 	scripts/check-words
 	scripts/check-prose

@@ -9,13 +9,15 @@
 //! | `node` | one server: whether it answers, and its replacement of connections that were cut without a word |
 //! | `health` | [`ConnectionHealth`]: whether Redis may have lost writes |
 //! | `nodes` | [`RedisNodes`]: all of them; sends each command to the node of its key |
-//! | `map` | [`SlotMapReader`]: reads the map of the cluster; connects to its masters |
+//! | `map` | [`SlotMapReader`]: reads the map of the cluster |
+//! | `cluster` | keeps the map up to date, and a connection to each master |
 //! | `dedicated` | [`DedicatedConnection`]: a connection of its own for one key, whose reads may block |
 //!
 //! The client library's own cluster client is not used: it reconnects as a whole, so one dead master stops all commands. Its
 //! redirections are not used either. When it follows `ASK`, it takes the next reply on that connection for its own,
 //! whichever command caused it: one conversation's log could reach another.
 
+mod cluster;
 mod connection;
 mod dedicated;
 mod health;
