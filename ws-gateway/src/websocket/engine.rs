@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketC
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::buffer_stream::BufferStream;
+use super::error::ReadError;
 use super::header::{BAD_GATEWAY, CheckedHeader};
 
 /// Of the engine's first buffer. Most client frames are shorter; for others it grows.
@@ -40,27 +41,6 @@ pub(crate) enum Frame<'a> {
     },
     /// With its code, if there is one.
     Close(Option<u16>),
-}
-
-/// Why a socket cannot be read further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReadError {
-    /// A violation of RFC 6455.
-    Protocol,
-    /// A text message that is not UTF-8.
-    NotUtf8,
-    /// A frame or message beyond the limit.
-    TooLarge,
-}
-
-impl From<Error> for ReadError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Utf8(_) => Self::NotUtf8,
-            Error::Capacity(_) => Self::TooLarge,
-            _ => Self::Protocol,
-        }
-    }
 }
 
 /// The engine of one socket, while something is unfinished. It may hold a token, so it has no `Debug`.

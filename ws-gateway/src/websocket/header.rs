@@ -8,7 +8,7 @@ use std::io::Cursor;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 
-use super::ReadError;
+use super::error::ReadError;
 
 /// Longest payload of a control frame (section 5.5).
 const MAX_CONTROL_PAYLOAD_BYTES: u64 = 125;

@@ -10,10 +10,12 @@
 mod buffer_stream;
 mod encode;
 mod engine;
+mod error;
 mod header;
 
 pub(crate) use encode::{ping, text, text_frame};
-pub(crate) use engine::{Engine, Frame, ReadError};
+pub(crate) use engine::{Engine, Frame};
+pub(crate) use error::ReadError;
 
 #[cfg(test)]
 mod tests;
