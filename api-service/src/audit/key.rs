@@ -1,4 +1,5 @@
-//! The key of the audit trail. Only API services hold it, so neither the database nor the gateways can forge a row.
+//! The key of the audit trail. Only API services hold it, so neither the database nor the gateways can forge a row. In
+//! development the key may be derived from `JWT_SECRET`, which gateways know.
 
 use std::fmt;
 

@@ -45,7 +45,7 @@ pub(super) struct PublishedBatch {
     /// The connection that accepted them, see [`ConnectionHealth::generation`].
     pub(super) connection: u64,
     pub(super) at: Instant,
-    /// Whether the rows are marked already.
+    /// True for batches of the relay. It has published their inbox rows and marked their outbox rows.
     pub(super) is_marked: bool,
 }
 
@@ -117,8 +117,8 @@ impl Confirmation {
         }
     }
 
-    /// Publishes the inbox rows of these batches, each conversation once. Returns the batches that may be confirmed: after a
-    /// failure only those of the relay, which has published theirs.
+    /// Publishes the inbox rows of these batches, each conversation once. Returns the batches that may be confirmed. After a
+    /// failure these are only the relay's: it published their inbox rows before.
     async fn publish_inboxes(&self, mut batches: Vec<PublishedBatch>) -> Vec<PublishedBatch> {
         let updates = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.updates)).collect();
         if let Err(error) = self.inbox_updates.publish(updates).await {

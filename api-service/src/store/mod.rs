@@ -1,6 +1,6 @@
 //! PostgreSQL: the only module that names tokio-postgres. Every function takes the location (tenant).
 //!
-//! - one file per table, and [`sends`] and [`receipts`] for the two transactions that span tables
+//! - one file per table, and [`sends`] and [`marks`] for the two transactions that span tables
 //! - [`audit`]: chains, rows and readers of the audit trail
 //! - [`keys`]: data keys and the jobs that change them
 //! - [`outbox`]: the queue of events that Redis may lack
@@ -16,10 +16,10 @@ mod data_keys;
 mod database_url;
 mod error;
 mod keys;
+mod marks;
 mod messages;
 mod outbox;
 mod pool;
-mod receipts;
 mod revocations;
 mod row_locks;
 mod sends;

@@ -1,12 +1,13 @@
 //! Rooms: the sockets of each conversation or inbox, and the last event that they have.
 //!
-//! The hub knows neither Redis nor TCP. The subscriber reports events and gaps; the hub says which channels to
+//! The hub knows of Redis only which slots are served. It does not know TCP. The subscriber reports events and gaps; the hub says which channels to
 //! subscribe and which logs to read. Sockets receive the events of a log in order, each once.
 
-mod backfill;
+mod backfill_queue;
 mod coverage;
 mod epoch;
 mod membership;
+mod revocation;
 mod room;
 mod subscriptions;
 
@@ -17,13 +18,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use shared::contract::event::Event;
 use shared::contract::redis::keys::Channel;
-use shared::contract::revocation::RevocationSet;
-use shared::contract::token::Principal;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::redis::SlotSet;
-use crate::socket::{CloseReason, EncodedEvent, QueueItem};
+use crate::socket::{EncodedEvent, QueueItem};
 pub(crate) use membership::{ChannelGuard, JoinError, Membership};
 pub(crate) use room::Backfill;
 use room::{Received, Room, SubscriptionState};
@@ -116,26 +115,6 @@ impl Hub {
             self.backfill_requested.notify_one();
         }
         received == Received::NeedsCheck
-    }
-
-    /// Closes the sockets whose token was revoked. Returns how many.
-    ///
-    /// One sweep per change is cheaper than waking every socket to check itself.
-    pub(crate) fn close_revoked(&self, revocations: &RevocationSet) -> usize {
-        self.close_sockets_where(|principal| revocations.is_revoked(principal.identity()))
-    }
-
-    /// Closes the sockets whose token is no longer valid. Returns how many.
-    pub(crate) fn close_sockets_where(&self, is_invalid: impl Fn(&Principal) -> bool) -> usize {
-        // The predicate runs without the lock, because it is slow enough to delay events.
-        let mut sockets = Vec::new();
-        let mut closed = 0;
-        for shard in &self.shards {
-            sockets.extend(shard.lock().rooms.values().flat_map(|room| room.sockets.iter().cloned()));
-            let revoked = sockets.drain(..).filter(|socket| is_invalid(&socket.principal()));
-            closed += revoked.inspect(|socket| socket.close(CloseReason::TokenInvalid)).count();
-        }
-        closed
     }
 
     /// Rejects further sockets, and tells every open one that this gateway shuts down.

@@ -96,7 +96,7 @@ struct BackfillBuffer {
     /// The newest event at the start of the read. The log must contain it, because publishing writes the log first.
     expected: Option<Cursor>,
     is_reading: bool,
-    /// Another gap was noticed during the read. The result is incomplete, so the log is read again.
+    /// Another gap was noticed during the read, or the buffer overflowed. The log must be read again.
     must_repeat: bool,
 }
 

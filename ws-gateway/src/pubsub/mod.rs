@@ -9,12 +9,12 @@
 //!
 //! - `single` and `cluster` keep the connections; `routes` maps slots to them; `subscriber`: what they share
 //! - `receiver`: what a connection receives; `subscriptions`: what is sent on it
-//! - `backfill`: reads logs for rooms with a gap
+//! - `backfill_reader`: reads logs for rooms with a gap
 //! - `event_log`: reads event logs; `replay_budget` bounds replays in memory
 //! - [`event_decoder`]: decodes and decrypts events
 //! - `typing`: publishes typing notices
 
-mod backfill;
+mod backfill_reader;
 mod cluster;
 pub(crate) mod event_decoder;
 mod event_log;
@@ -36,7 +36,7 @@ use tokio::sync::Notify;
 use crate::hub::Hub;
 use crate::presence::PresenceRegistry;
 use crate::redis::RedisConnector;
-pub(crate) use backfill::BACKFILL_CONCURRENCY;
+pub(crate) use backfill_reader::BACKFILL_CONCURRENCY;
 use event_decoder::EventDecoder;
 pub(crate) use event_log::{EventLog, EventLogError, LogTtl, Replay};
 pub(crate) use replay_budget::{ReplayBudget, ReplayReservation};
@@ -63,7 +63,7 @@ pub(crate) fn start(
             shutdown.spawn_until("subscriber", cluster::reconnect_loop(subscriber, map_refresh.clone()));
         }
     }
-    shutdown.spawn_until("backfill", backfill::run_backfills(event_log.clone(), hub.clone()));
-    let checking = backfill::reconcile_positions(event_log, hub.clone(), reconcile_interval, map_refresh);
+    shutdown.spawn_until("backfill", backfill_reader::run_backfills(event_log.clone(), hub.clone()));
+    let checking = backfill_reader::reconcile_positions(event_log, hub.clone(), reconcile_interval, map_refresh);
     shutdown.spawn_until("position check", checking);
 }

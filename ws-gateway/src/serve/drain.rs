@@ -1,6 +1,6 @@
 //! The end of a gateway. What ends later serves what ends earlier, and one deadline holds for all.
 //!
-//! 1. Sockets are closed over the drain window. New connections still get a response.
+//! 1. Sockets are closed over the drain window, each in its slot (`socket::drain_slot`). New connections still get a response.
 //! 2. The public port stops; background tasks send what they hold.
 //! 3. The admin port stops; connections to Redis end, and the last spans are exported.
 

@@ -6,7 +6,7 @@
 //!
 //! 1. Finish a blocked write. While it is blocked, only the queue's wakeups are polled. Nothing is read, so a client
 //!    that sends without reading stops itself.
-//! 2. Send the replay, then one batch of the queue. Repeat up to [`MAX_WRITES_PER_READ`] times.
+//! 2. Write one batch: of the replay while it lasts, otherwise of the queue. Repeat up to [`MAX_WRITES_PER_READ`] times.
 //! 3. Read once, handle the frames, write the replies. Repeat up to [`MAX_READS_PER_POLL`] times, then yield to other
 //!    tasks.
 //!
@@ -126,9 +126,8 @@ impl Session {
     ) -> Result<Poll<()>, Disconnect> {
         let written = std::mem::take(&mut self.in_flight_bytes) as usize;
         let mut oldest = None;
-        let drain_slot =
-            self.membership.outbound().poll_next_batch(context, written, &mut scratch.items, WRITE_BATCH_BYTES);
-        match drain_slot {
+        let batch = self.membership.outbound().poll_next_batch(context, written, &mut scratch.items, WRITE_BATCH_BYTES);
+        match batch {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(Err(why)) => return Err(Disconnect::Local(why)),
             Poll::Ready(Ok(Wakeup::Timer)) => self.run_due(&mut scratch.out)?,

@@ -82,7 +82,7 @@ pub(super) fn assign_relative_seq(batch: &[SendRequest], classified: &Classified
         classified.deltas.iter().map(|bump| (bump.id, -i64::from(bump.sent))).collect();
     let new = classified.kinds.iter().zip(batch).filter(|(kind, _)| kind.is_new());
     new.map(|(_, SendRequest { message: new, .. })| {
-        let seq = seqs.get_mut(&new.conversation.id()).ok_or_else(|| StoreError::internal("a send is not counters"))?;
+        let seq = seqs.get_mut(&new.conversation.id()).ok_or_else(|| StoreError::internal("a send has no counter"))?;
         *seq += 1;
         Ok(Message {
             id: Uuid::now_v7(),

@@ -30,9 +30,11 @@ fn parameter_names() -> Vec<&'static str> {
 ///
 /// 1. `bumped` locks the conversations and counts them up. It does nothing if a conversation has no row or a client id is stored
 ///    already.
-/// 2. All other parts write only if `bumped` counted every conversation. They run after its locks, so outbox ids follow the order
-///    of commits.
-/// 3. `seq` is relative on input: each message adds its conversation's new counter.
+/// 2. `written` inserts the messages of the counted conversations, and `remembered` the outbox row. They run after the locks of
+///    `bumped`, so outbox ids follow the order of commits.
+/// 3. `head` moves the end of the audit chain and `noted` inserts the audit rows, only if `bumped` counted every conversation.
+///    Otherwise the outbox row has no ids. A constraint rejects that row, and everything is rolled back.
+/// 4. `seq` is relative on input: each message adds its conversation's new counter.
 ///
 /// The statement does not see what was committed while it waited for a lock. A repeat committed then violates the unique index of
 /// client ids, and everything is rolled back. A conversation deleted then leaves the outbox row without ids, which a constraint

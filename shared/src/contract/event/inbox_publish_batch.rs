@@ -1,4 +1,4 @@
-//! Rows of inboxes on their way into Redis: keys and arguments of the script that shows them.
+//! Rows of inboxes on their way into Redis: keys and arguments of the script that publishes them.
 //!
 //! On an inbox's channel a row is `+ CONVERSATION`, a line's end, and the `conversation` frame, of which with relay keys all
 //! behind the type is sealed as a message is. A row is state: the newest one is all that matters, so there is no log.

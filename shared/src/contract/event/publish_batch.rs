@@ -40,7 +40,7 @@ pub struct PublishBatch {
 }
 
 impl PublishBatch {
-    /// No events yet. Logs keep `interval` entries for `ttl_millis`.
+    /// No events yet. Logs keep `length` entries for `ttl_millis`.
     #[must_use]
     pub fn new(length: u32, ttl_millis: u32) -> Self {
         Self { keys: Vec::new(), args: vec![number(&length), number(&ttl_millis)].into() }

@@ -53,7 +53,7 @@ impl Channel {
         format!("{}:{conversation}", self.0)
     }
 
-    /// Where a node of Redis is tried whether it takes anything: a key in the channel's slot.
+    /// A key in the channel's slot. Writing it tests whether the node accepts writes.
     #[must_use]
     pub fn probe_key(&self) -> String {
         format!("{}:probe", self.0)
@@ -109,7 +109,7 @@ pub const RECEIPT_STREAM: &str = "receipts";
 pub const AUDIT_STREAM: &str = "audit";
 /// Stream of questions, gateways → API service: [`crate::contract::presence::ConversationCheck`].
 pub const CONVERSATION_CHECK_STREAM: &str = "conversation_checks";
-/// Consumer group of the API instances on [`RECEIPT_STREAM`], [`AUDIT`] and [`CONVERSATION_CHECK_STREAM`].
+/// Consumer group of the API instances on [`RECEIPT_STREAM`], [`AUDIT_STREAM`] and [`CONVERSATION_CHECK_STREAM`].
 pub const API_GROUP: &str = "api";
 /// The only field of an entry of these.
 pub const ENTRY_FIELD: &str = "r";
@@ -118,10 +118,10 @@ pub const RECEIPT_STREAM_CAPACITY: usize = 1_000_000;
 /// Entries that [`CONVERSATION_CHECK_STREAM`] may hold. Beyond that the oldest are dropped, and presence of some participants
 /// stays hidden.
 pub const CONVERSATION_CHECK_STREAM_CAPACITY: usize = 100_000;
-/// Entries that [`AUDIT`] may hold; beyond it no more are taken, and gateways keep what they have.
+/// Entries that [`AUDIT_STREAM`] may hold; beyond it no more are taken, and gateways keep what they have.
 pub const AUDIT_STREAM_CAPACITY: usize = 1_000_000;
 
-/// Sorted set of revoked tokens, with a marker that says whether it is complete: see [`revoked`].
+/// Sorted set of revoked tokens, with a marker that says whether it is complete: see [`super::revocations`].
 pub const REVOCATIONS_KEY: &str = "revoked";
 
 /// The key of a ticket: its hash, so that a reader of names in Redis holds no ticket. A key with a life, taken with `GETDEL`,
@@ -143,7 +143,7 @@ pub fn moved_suffix() -> String {
     format!(":moved:{}", uuid::Uuid::now_v7())
 }
 
-/// Where it is kept since when a stream is as it is: beside it, in its slot. It goes with everything else when a server is flushed.
+/// A key beside a stream, in its slot. It names the data since the last flush, which removes it.
 #[must_use]
 pub fn stream_birth_key(stream: &str) -> String {
     format!("{{{stream}}}:birth")

@@ -98,11 +98,15 @@ return cursors
 /// Keys: any in the channel's slot. Arguments: channel.
 pub const SUBSCRIBER_COUNT: &str = "return redis.call('PUBSUB', 'SHARDNUMSUB', ARGV[1])[2]";
 
-macro_rules! show {
+/// Publishes the rows of inboxes that are newer than the last published ones.
+///
+/// `KEYS[i]` holds the version of the row that was published last. `ARGV[1]` is the life of these keys in milliseconds. Three
+/// arguments per row follow: its channel, its version, its frame. Returns how many rows were published.
+macro_rules! publish_rows {
     ($publish:literal) => {
         concat!(
             r#"
-local shown = 0
+local published = 0
 for i, key in ipairs(KEYS) do
     local at = 3 * i - 1
     local last = tonumber(redis.pcall('GET', key))
@@ -111,10 +115,10 @@ for i, key in ipairs(KEYS) do
         redis.call('"#,
             $publish,
             r#"', ARGV[at], ARGV[at + 2])
-        shown = shown + 1
+        published = published + 1
     end
 end
-return shown
+return published
 "#
         )
     };
@@ -149,8 +153,8 @@ impl Topology {
     #[must_use]
     pub const fn publish_rows_script(self) -> &'static str {
         match self {
-            Self::Single => show!("PUBLISH"),
-            Self::Cluster => show!("SPUBLISH"),
+            Self::Single => publish_rows!("PUBLISH"),
+            Self::Cluster => publish_rows!("SPUBLISH"),
         }
     }
 
@@ -187,7 +191,7 @@ return moved
 /// Removes consumers of a group that hold no entry and have been idle.
 ///
 /// Keys: the stream. Arguments: the group, and for how many milliseconds a consumer must have been silent. Returns how many.
-/// In one step with the look, so that no consumer goes with what it was given meanwhile.
+/// Checking and removing are one step, so no consumer is removed after it was given an entry.
 pub const REMOVE_IDLE_CONSUMERS: &str = r"
 local removed = 0
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
@@ -213,9 +217,10 @@ return id
 
 /// How far a consumer group has read a stream, and on which server.
 ///
-/// Keys: the stream, its [`stream_birth_key`]. Arguments: the group, any text that no other caller gives. Returns the name of what the server
-/// holds: its `run_id`, which is another one after a restart or a failover, and the first text that came since it was flushed. Then `upto`
-/// or `before`, and an id: all entries up to it, or before it, are acknowledged. `none` and nothing when there is no such group.
+/// Keys: the stream, its [`stream_birth_key`]. Arguments: the group, any text that no other caller gives. Returns three values.
+/// The first identifies the data: the server's `run_id`, and the first text stored since the last flush. Both change when data may be
+/// lost. The second is `upto` or `before`, and the third an id: all entries up to it, or before it, are acknowledged. Without such a group
+/// they are `none` and empty.
 pub const GROUP_PROGRESS: &str = r"
 redis.call('SET', KEYS[2], ARGV[2], 'NX')
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') .. ' ' .. redis.call('GET', KEYS[2])
@@ -235,7 +240,7 @@ return {server, 'none', ''}
 /// Adds entries to [`AUDIT_STREAM`](super::keys::AUDIT_STREAM), or fails if they exceed its capacity: no audit entry may
 /// displace another.
 ///
-/// Keys: [`AUDIT`]. Arguments: most entries kept, entries. Returns the id of the last.
+/// Keys: [`AUDIT_STREAM`](super::keys::AUDIT_STREAM). Arguments: most entries kept, entries. Returns the id of the last.
 pub const STREAM_ADD_OR_FAIL: &str = r"
 if redis.call('XLEN', KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then return redis.error_reply('FULL no room for entries') end
 local id

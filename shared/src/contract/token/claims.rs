@@ -25,7 +25,7 @@ const NO_REFERENCE: TokenError = TokenError::InvalidClaim(
 const CONTRADICTION: TokenError = TokenError::InvalidClaim("fhirUser", "contradicts `role` and `sub`");
 
 /// Whether a token comes from the issuer, and is for the audience, that are configured.
-pub(crate) fn check_origin(
+pub(crate) fn check_issuer_and_audience(
     claims: &Map<String, Value>,
     issuer: Option<&str>,
     audience: Option<&str>,

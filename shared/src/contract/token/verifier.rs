@@ -98,7 +98,7 @@ impl Verifier {
                 (self.decode(token, key.algorithm, &key.key)?, key.id)
             }
         };
-        claims::check_origin(&claims, self.issuer.as_deref(), self.audience.as_deref())?;
+        claims::check_issuer_and_audience(&claims, self.issuer.as_deref(), self.audience.as_deref())?;
         let principal = claims::parse(&claims, key, OffsetDateTime::now_utc().unix_timestamp(), self.max_lifetime)?;
         self.check_not_revoked(&principal)?;
         Ok(principal)

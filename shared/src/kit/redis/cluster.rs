@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::ManagedClient;
-use super::map::{fetch_view, newest_view};
 use super::node::{Node, NodeEvent};
+use super::slot_map_reader::{fetch_view, newest_view};
 use super::{RedisNodes, SlotMap};
 
 /// Least time between two readings.

@@ -5,11 +5,11 @@
 //! | --- | --- |
 //! | `url` | [`RedisUrl`]: which servers, whether encrypted |
 //! | `connection` | [`ClientOptions`]: how long connections wait and what they refuse to repeat |
-//! | `slots` | [`SlotMap`]: which master of a cluster serves which key |
+//! | `slot_map` | [`SlotMap`]: which master of a cluster serves which key |
 //! | `node` | one server: whether it answers, and its replacement of connections that were cut without a word |
 //! | `health` | [`ConnectionHealth`]: whether Redis may have lost writes |
 //! | `nodes` | [`RedisNodes`]: all of them; sends each command to the node of its key |
-//! | `map` | [`SlotMapReader`]: reads the map of the cluster |
+//! | `slot_map_reader` | [`SlotMapReader`]: reads the map of the cluster |
 //! | `cluster` | keeps the map up to date, and a connection to each master |
 //! | `dedicated` | [`DedicatedConnection`]: a connection of its own for one key, whose reads may block |
 //!
@@ -21,19 +21,19 @@ mod cluster;
 mod connection;
 mod dedicated;
 mod health;
-mod map;
 mod node;
 mod nodes;
-mod slots;
+mod slot_map;
+mod slot_map_reader;
 mod topology;
 mod url;
 
 pub use connection::{COMMAND_QUEUE_CAPACITY, ClientOptions};
 pub use dedicated::DedicatedConnection;
 pub use health::{ConnectionHealth, is_redis_reply, redact_error};
-pub use map::SlotMapReader;
 pub use nodes::{RedisNodes, RoutingError};
-pub use slots::{SLOT_COUNT, SlotMap, slot_of};
+pub use slot_map::{SLOT_COUNT, SlotMap, slot_of};
+pub use slot_map_reader::SlotMapReader;
 pub use topology::Topology;
 pub use url::RedisUrl;
 

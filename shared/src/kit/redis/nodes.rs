@@ -14,8 +14,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::health::{ConnectionHealth, is_redis_reply, is_unsent};
-use super::map::SlotMapReader;
 use super::node::{Node, NodeEvent};
+use super::slot_map_reader::SlotMapReader;
 use super::{ClientOptions, SlotMap};
 use crate::kit::redis::Topology;
 use crate::kit::shutdown::Shutdown;
@@ -222,7 +222,7 @@ impl RedisNodes {
     /// Runs a script on keys that share a slot.
     ///
     /// # Errors
-    /// As [`Self::ask`].
+    /// As [`Self::execute`].
     pub async fn run_script<T: FromValue>(
         &self,
         script: &Script,

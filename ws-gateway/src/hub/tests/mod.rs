@@ -4,6 +4,9 @@ mod inbox;
 
 use super::epoch::Epoch;
 use super::*;
+use shared::contract::revocation::RevocationSet;
+
+use crate::socket::CloseReason;
 use crate::socket::OutboundQueue;
 use shared::contract::event::Cursor;
 use shared::contract::event::Header;

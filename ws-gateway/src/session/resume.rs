@@ -1,4 +1,4 @@
-//! How a new socket enters its room: it subscribes, then reads the log.
+//! How a new socket enters its room, and how it resumes: it subscribes, then reads the log from its cursor on.
 
 use std::sync::Arc;
 

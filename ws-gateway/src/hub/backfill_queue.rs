@@ -1,7 +1,7 @@
 //! Gaps in the events of rooms, and how rooms close them from the event log.
 //!
-//! 1. A room notices a gap, and queues itself. From then on it buffers live events.
-//! 2. The subscriber takes the room ([`Hub::take_backfills`]) and reads the log from the room's position.
+//! 1. A room notices a gap. From then on it buffers live events. The hub queues it once its subscription is confirmed.
+//! 2. `pubsub::backfill_reader` takes the room ([`Hub::take_backfills`]) and reads the log from the room's position.
 //! 3. The room sends what the log held, then the buffered events ([`Hub::apply_backfill`]).
 
 use shared::contract::event::Cursor;
@@ -71,14 +71,14 @@ impl Hub {
         let mut guard = self.shard(channel.as_str()).lock();
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(channel) else { return false };
-        let backfill_queue =
+        let is_unchanged =
             room.subscription == SubscriptionState::Active && room.position == Some(position) && room.mark_gap();
-        if backfill_queue {
+        if is_unchanged {
             room.subscription = SubscriptionState::Pending;
             shard.to_subscribe.push(channel.clone());
             self.subscriptions_changed.notify_one();
         }
-        backfill_queue
+        is_unchanged
     }
 
     /// Waits until [`Hub::take_backfills`] may return rooms.
