@@ -63,6 +63,15 @@ async fn woken_relay_publishes_nothing_after_its_lease() {
         assert!(is(&owner, &format!("extract(epoch from clock_timestamp()) >= {ends_at}")).await, "within the lease");
     }
 
+    // Rows that a service has published and not confirmed when it dies are published again, and rightly so.
+    let ids: Vec<Uuid> = sent.iter().map(|message| message["id"].as_str().unwrap().parse().unwrap()).collect();
+    until_true("the second service has confirmed its rows", async || {
+        let left =
+            owner.query_one("select exists (select from outbox where message_ids && $1)", &[&ids]).await.unwrap();
+        !left.get::<_, bool>(0)
+    })
+    .await;
+
     // The event log would hide a message that is published again. Without it and the second service, the first one is alone.
     let env = stack.wait_until(e2e::WAIT_TIMEOUT, |now| now.api_pids[1] != env.api_pids[1]).unwrap();
     let _away = kill_without_restart(stack, env.api_pids[1]);

@@ -9,13 +9,12 @@ use stack::StackEnv;
 use crate::service_process::ServiceProcess;
 use crate::{test_env, until};
 
-const API: [&str; 20] = [
+const API: [&str; 19] = [
     "admin port",
     "audit writer",
     "clock",
     "database watch",
     "drain timer",
-    "inbox updates",
     "keys",
     "metrics",
     "outbox",
