@@ -97,7 +97,7 @@ async fn presence_keys_of_wrong_type_are_moved_and_rewritten() {
         assert!(!keys.is_empty(), "{pattern}");
         for key in &keys {
             redis(&env, &[b"DEL", key.as_bytes()]).await;
-            redis(&env, &[b"SET", key.as_bytes(), b"somebody else's"]).await;
+            redis(&env, &[b"SET", key.as_bytes(), b"another application's"]).await;
         }
         // By the first service that meets them; a gateway meets its own when it renews its lease.
         for key in keys {
@@ -110,7 +110,7 @@ async fn presence_keys_of_wrong_type_are_moved_and_rewritten() {
                 }
             };
             let moved = timeout(WAIT_TIMEOUT, moved).await.unwrap_or_else(|_| panic!("{key} is not moved"));
-            assert_eq!(moved.trim(), "somebody else's", "it is there for its owner: {key}");
+            assert_eq!(moved.trim(), "another application's", "it is there for its owner: {key}");
         }
         until_online(&doctor, &query, true).await;
         // Departures and arrivals are recorded as before.

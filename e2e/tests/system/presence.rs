@@ -82,7 +82,7 @@ async fn strangers_cannot_probe_for_participants() {
     let at_patient = patient.open(&nurse).await;
     online(&mut at_doctor).await;
     let elsewhere = place.other_location();
-    let (unknown, other) = (place.contact("nobody"), place.contact("other"));
+    let (unknown, other) = (place.contact("unknown"), place.contact("other"));
     for stranger in [&nurse, &other] {
         let body = ask(stranger, &[&patient, &unknown, &doctor]).await.expect_status(200);
         assert_eq!(body, json!({"participants": []}));

@@ -59,7 +59,7 @@ fn attempts(place: &TestLocation) -> Vec<Attempt> {
         attempts.push(with(&service, Method::PUT, path, json!({"message_ids": [uuid::Uuid::now_v7()]})));
     }
     for participant in [&doctor, &patient, &service] {
-        attempts.push(with(participant, Method::POST, "/admin/revocations", json!({"jti": "somebody's"})));
+        attempts.push(with(participant, Method::POST, "/admin/revocations", json!({"jti": "another-token"})));
     }
     attempts
 }
