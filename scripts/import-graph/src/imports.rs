@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::modules::{ModuleId, Tree};
-use crate::paths::{CodePath, paths};
+use crate::paths::{CodePath, identifiers, paths};
 
 /// Re-exports that are followed behind one another before a path is given up.
 const MAX_REEXPORTS: usize = 16;
@@ -45,10 +45,13 @@ impl Graph {
         let resolver = Resolver { tree, private: &private, public: &public };
         let mut imports = BTreeMap::<_, BTreeSet<String>>::new();
         for (from, module) in found.iter().enumerate() {
+            let used: BTreeSet<String> = tree.modules[from].code.iter().flat_map(identifiers).collect();
             for path in module {
                 // A `use` of a module alone names nothing yet: the paths that begin with it do.
                 let Some(Target::Item(to)) = resolver.path(from, path) else { continue };
-                if to == from || (path.is_reexport && tree.contains(from, to)) {
+                // A module may hand on what its children define. It imports only what it uses itself.
+                let is_used = path.imported_as.as_ref().is_some_and(|name| used.contains(name));
+                if to == from || (path.is_reexport && tree.contains(from, to) && !is_used) {
                     continue;
                 }
                 let name = path.segments.last().cloned().unwrap_or_default();

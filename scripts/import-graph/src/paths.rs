@@ -21,6 +21,23 @@ pub(crate) fn paths(code: &TokenStream) -> Vec<CodePath> {
     found
 }
 
+/// All identifiers of code that is no `use`.
+pub(crate) fn identifiers(code: &TokenStream) -> Vec<String> {
+    let (mut found, mut tokens) = (Vec::new(), code.clone().into_iter());
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Ident(word) if word == "use" => {
+                let is_inside = |token: &TokenTree| !is_punct(Some(token), ';');
+                tokens.by_ref().take_while(is_inside).for_each(drop);
+            }
+            TokenTree::Ident(word) => found.push(word.to_string()),
+            TokenTree::Group(group) => found.extend(identifiers(&group.stream())),
+            _ => {}
+        }
+    }
+    found
+}
+
 fn scan(code: &TokenStream, found: &mut Vec<CodePath>) {
     let tokens: Vec<TokenTree> = code.clone().into_iter().collect();
     let (mut at, mut is_public, mut is_absolute) = (0, false, false);
@@ -150,6 +167,12 @@ mod tests {
             written("fn f() { use super::x; log!(a = crate::m::N; x::y(Vec::<crate::t::U>::new())); }"),
             ["super::x as x", "crate::m::N", "x::y", "crate::t::U"]
         );
+    }
+
+    #[test]
+    fn identifiers_of_imports_do_not_count() {
+        let code = "pub use a::{B, C}; struct D(B); fn f() { use e::G; h!(I); }".parse().unwrap();
+        assert_eq!(identifiers(&code), ["pub", "struct", "D", "B", "fn", "f", "h", "I"]);
     }
 
     #[test]

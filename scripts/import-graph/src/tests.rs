@@ -99,6 +99,19 @@ fn child_and_parent_that_use_each_other_are_a_cycle() {
 }
 
 #[test]
+fn reexport_that_the_module_uses_itself_is_an_import() {
+    let found = cycles(&[
+        ("lib.rs", "mod a;"),
+        ("a/mod.rs", "mod inner; pub use inner::Inner; pub struct A(Inner);"),
+        ("a/inner.rs", "pub struct Inner(Option<Box<super::A>>);"),
+    ]);
+    assert_eq!(
+        found,
+        ["cycle of 2 files:\n  src/a/inner.rs -> src/a/mod.rs: A\n  src/a/mod.rs -> src/a/inner.rs: Inner"]
+    );
+}
+
+#[test]
 fn tests_do_not_count() {
     let files = [
         ("lib.rs", "mod a; mod b;"),

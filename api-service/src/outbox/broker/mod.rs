@@ -1,8 +1,9 @@
 //! Publishes events and inbox rows to Redis.
 
 mod inbox_rows;
-mod nodes;
+mod node_map;
 mod outcome;
+mod rejected;
 
 use std::collections::HashMap;
 
@@ -23,7 +24,7 @@ use crate::outbox::settings::EventLogConfig;
 use crate::store::OutboxEvent;
 
 pub use inbox_rows::InboxRow;
-pub use nodes::{Node, NodeMap};
+pub use node_map::{Node, NodeMap};
 pub use outcome::{PublishOutcome, PublishRejection, RejectionScope};
 
 /// Events per script call, so that none blocks Redis for more than a fraction of a millisecond.

@@ -5,9 +5,14 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::{Cursor, InvalidEvent};
+use super::Cursor;
 use crate::contract::ids::{ConversationId, MessageId};
 use crate::contract::participant::Participant;
+
+/// A payload or log entry that is not an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an event")]
+pub struct InvalidEvent;
 
 /// Whose client proves the delivery of which message by answering the Ping sent after it.
 #[derive(Debug, Clone, PartialEq, Eq)]

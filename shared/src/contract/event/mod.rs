@@ -26,7 +26,7 @@ pub mod publish_batch;
 pub mod relay_keys;
 
 pub use cursor::{Cursor, InvalidCursor};
-pub use header::{Header, Recipient};
+pub use header::{Header, InvalidEvent, Recipient};
 pub use outgoing::OutgoingEvent;
 
 use std::borrow::Cow;
@@ -38,11 +38,6 @@ use uuid::Uuid;
 use crate::contract::ids::MessageId;
 use crate::contract::participant::Participant;
 use crate::kit::crypto::redacted::Redacted;
-
-/// A payload or log entry that is not an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an event")]
-pub struct InvalidEvent;
 
 /// An event as a gateway reads it: where it lies, if it can.
 #[derive(Clone)]
