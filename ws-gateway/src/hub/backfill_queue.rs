@@ -9,7 +9,8 @@ use shared::contract::redis::keys::Channel;
 use uuid::Uuid;
 
 use super::Hub;
-use super::room::{Backfill, Room, SubscriptionState};
+use super::backfill::Backfill;
+use super::room::{Room, SubscriptionState};
 
 impl Hub {
     /// An API service reports that it cannot publish a conversation's events, or that it can again.

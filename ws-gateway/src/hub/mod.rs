@@ -3,6 +3,7 @@
 //! The hub knows of Redis only which slots are served. It does not know TCP. The subscriber reports events and gaps; the hub says which channels to
 //! subscribe and which logs to read. Sockets receive the events of a log in order, each once.
 
+mod backfill;
 mod backfill_queue;
 mod coverage;
 mod epoch;
@@ -23,8 +24,8 @@ use tokio::time::Instant;
 
 use crate::redis::SlotSet;
 use crate::socket::{EncodedEvent, QueueItem};
+pub(crate) use backfill::Backfill;
 pub(crate) use membership::{ChannelGuard, JoinError, Membership};
-pub(crate) use room::Backfill;
 use room::{Received, Room, SubscriptionState};
 pub(crate) use subscriptions::SubscriptionChanges;
 

@@ -15,11 +15,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::backfill::{Backfill, BackfillBuffer};
 use super::epoch::Epoch;
 use crate::socket::{EncodedEvent, OutboundQueue, QueueItem};
-
-/// Largest backfill buffer. Beyond it the buffer is dropped, and the log is read once more.
-const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 
 /// Publish outages per room, one per API service.
 const MAX_PUBLISH_OUTAGES: usize = 64;
@@ -84,29 +82,6 @@ pub(super) enum Received {
     NeedsBackfill,
     /// It is withheld. The caller must check whether the conversation has a message.
     NeedsCheck,
-}
-
-/// Live events that arrive from the moment a gap is noticed until the backfill ends.
-#[derive(Debug, Default)]
-struct BackfillBuffer {
-    events: Vec<Arc<EncodedEvent>>,
-    bytes: usize,
-    /// The newest event that arrived, even if it was dropped since.
-    newest: Option<Cursor>,
-    /// The newest event at the start of the read. The log must contain it, because publishing writes the log first.
-    expected: Option<Cursor>,
-    is_reading: bool,
-    /// Another gap was noticed during the read, or the buffer overflowed. The log must be read again.
-    must_repeat: bool,
-}
-
-/// The result of reading a conversation's log.
-#[derive(Debug)]
-pub(crate) enum Backfill {
-    /// The log still holds the last event that was sent. These came after it.
-    Events(Vec<Arc<EncodedEvent>>),
-    /// The log no longer holds that event, so the missed events are unknown. This is the log's newest entry.
-    Gap(Cursor),
 }
 
 impl Room {
@@ -282,19 +257,14 @@ impl Room {
 
     /// Starts the read. Returns the position to read from, or `None` if no read is needed or one is running.
     pub(super) fn start_backfill(&mut self) -> Option<Cursor> {
-        let buffer = self.buffer.as_mut().filter(|buffer| !buffer.is_reading)?;
-        // Publishing writes the log first. So the read will return what was buffered up to now.
-        buffer.clear();
-        buffer.expected = buffer.newest;
-        buffer.must_repeat = false;
-        buffer.is_reading = true;
-        self.position
+        let is_started = self.buffer.as_mut().is_some_and(BackfillBuffer::start_read);
+        self.position.filter(|_| is_started)
     }
 
     /// The read failed. The caller queues the room again.
     pub(super) fn backfill_failed(&mut self) {
         if let Some(buffer) = &mut self.buffer {
-            buffer.is_reading = false;
+            buffer.read_failed();
         }
     }
 
@@ -310,24 +280,27 @@ impl Room {
                 }
                 // The log does not contain an event that arrived live, so a failover has lost events.
                 if let Some(position) = self.position
-                    && buffer.expected > self.position
+                    && buffer.expects_more_than(position)
                 {
                     self.send(&QueueItem::Resync(position));
-                    buffer.newest = None;
+                    buffer.forget_newest();
                 }
             }
             Backfill::Gap(tail) => {
                 self.position = Some(tail);
                 self.send(&QueueItem::Resync(tail));
                 // That event belongs to the lost log.
-                buffer.newest = None;
+                buffer.forget_newest();
             }
         }
-        if buffer.must_repeat {
-            self.buffer = Some(BackfillBuffer { newest: buffer.newest, ..BackfillBuffer::default() });
-            return false;
-        }
-        for delivery in buffer.events {
+        let events = match buffer.finish_read() {
+            Ok(events) => events,
+            Err(next) => {
+                self.buffer = Some(next);
+                return false;
+            }
+        };
+        for delivery in events {
             self.receive(delivery);
         }
         if self.needs_backfill() {
@@ -335,23 +308,5 @@ impl Room {
         }
         self.recover();
         true
-    }
-}
-
-impl BackfillBuffer {
-    fn push(&mut self, cursor: Cursor, delivery: Arc<EncodedEvent>) {
-        self.newest = self.newest.max(Some(cursor));
-        self.bytes += delivery.frame().len();
-        self.events.push(delivery);
-        if self.bytes > MAX_BUFFERED_BYTES {
-            metrics::counter!("ehr_chat_gateway_backfill_overflows_total").increment(1);
-            self.clear();
-        }
-    }
-
-    fn clear(&mut self) {
-        self.events = Vec::new();
-        self.bytes = 0;
-        self.must_repeat = true;
     }
 }

@@ -1,8 +1,8 @@
 //! Publishes events and inbox rows to Redis.
 
-mod inbox_rows;
 mod node_map;
 mod outcome;
+mod publish_rows;
 mod rejected;
 
 use std::collections::HashMap;
@@ -23,9 +23,9 @@ use tokio::time::Instant;
 use crate::outbox::settings::EventLogConfig;
 use crate::store::OutboxEvent;
 
-pub use inbox_rows::InboxRow;
 pub use node_map::{Node, NodeMap};
 pub use outcome::{PublishOutcome, PublishRejection, RejectionScope};
+pub use publish_rows::InboxRow;
 
 /// Events per script call, so that none blocks Redis for more than a fraction of a millisecond.
 const MAX_EVENTS_PER_SCRIPT: usize = 32;
