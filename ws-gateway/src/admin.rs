@@ -20,6 +20,7 @@ use shared::kit::telemetry::SERVICE_READY;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use crate::http::server::MAX_HEADER_BYTES;
 use crate::http::{self, HttpError};
@@ -50,7 +51,8 @@ pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Op
             drop(permit);
         }
     };
-    accept_loop.run(&Default::default(), serve).await;
+    // The end of a gateway does not wait for its reports.
+    accept_loop.run(&TaskTracker::new(), serve).await;
 }
 
 async fn respond(

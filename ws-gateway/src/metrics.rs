@@ -136,7 +136,11 @@ pub(crate) const METRICS: &[MetricSpec] = &[
         "ehr_chat_gateway_conversation_checks_dropped_total",
         "checks dropped: peers do not see each other's presence",
     ),
-    MetricSpec::new(Counter, "ehr_chat_gateway_accept_errors_total", "connections that could not be accepted"),
+    MetricSpec::new(
+        Counter,
+        "ehr_chat_gateway_accept_errors_total",
+        "connections of both ports that could not be accepted",
+    ),
     MetricSpec::new(
         Counter,
         "ehr_chat_gateway_handshakes_throttled_total",

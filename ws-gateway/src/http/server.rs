@@ -51,11 +51,11 @@ pub(crate) async fn accept(app: Arc<AppState>, listener: TcpListener, tasks: Tas
             let socket = serve_handshake(&app, tcp, peer.ip()).await;
             let Some((tcp, already_read, socket)) = socket else { return };
             // A rejected socket holds its handshake permit until it is closed.
-            let _told = matches!(socket, Upgrade::Rejected(_)).then_some(permit);
+            let _rejection_permit = matches!(socket, Upgrade::Rejected(_)).then_some(permit);
             match socket {
                 // A separate task, so that the session does not keep the memory of the handshake.
-                Upgrade::Accepted(admitted) => {
-                    sockets.spawn(SessionTask::from(Session::new(app, tcp, &already_read, *admitted, drain_slot)));
+                Upgrade::Accepted(accepted) => {
+                    sockets.spawn(SessionTask::from(Session::new(app, tcp, &already_read, *accepted, drain_slot)));
                 }
                 Upgrade::Rejected(close) => {
                     session::reject(tcp, &already_read, close, app.config.session.max_frame_bytes).await;
@@ -72,14 +72,14 @@ async fn serve_handshake(
     tcp: TcpStream,
     peer: IpAddr,
 ) -> Option<(TcpStream, bytes::Bytes, Upgrade)> {
-    let admitted: Mutex<Option<Upgrade>> = Mutex::new(None);
-    let upgrade_request = AtomicBool::new(false);
+    let upgrade: Mutex<Option<Upgrade>> = Mutex::new(None);
+    let has_request = AtomicBool::new(false);
     let service = service_fn(|request| {
-        upgrade_request.store(true, Ordering::Relaxed);
-        let admitted = &admitted;
+        has_request.store(true, Ordering::Relaxed);
+        let upgrade = &upgrade;
         Box::pin(async move {
             let (response, socket) = handshake::respond(app, request, peer).await;
-            *admitted.lock() = socket;
+            *upgrade.lock() = socket;
             Ok::<_, Infallible>(response)
         })
     });
@@ -90,22 +90,22 @@ async fn serve_handshake(
     let done = timeout(limit, poll_fn(|context| connection.poll_without_shutdown(context))).await;
     let parts = connection.into_parts();
     let io = parts.io.into_inner();
-    let is_asked = upgrade_request.load(Ordering::Relaxed);
+    let has_request = has_request.load(Ordering::Relaxed);
     match done {
         Ok(Ok(())) => {
-            let admitted = admitted.lock().take();
-            if let Some(admitted) = admitted {
-                return Some((io.into_inner(), parts.read_buf, admitted));
+            let upgrade = upgrade.lock().take();
+            if let Some(upgrade) = upgrade {
+                return Some((io.into_inner(), parts.read_buf, upgrade));
             }
         }
-        Ok(Err(error)) if error.is_parse() && !is_asked => {
+        Ok(Err(error)) if error.is_parse() && !has_request => {
             metrics::counter!("ehr_chat_gateway_handshakes_total", "outcome" => "invalid").increment(1);
             io.close_unparsable().await;
             return None;
         }
         // The client is gone.
         Ok(Err(_)) => {}
-        Err(_) if !is_asked => {
+        Err(_) if !has_request => {
             metrics::counter!("ehr_chat_gateway_handshakes_total", "outcome" => "too_slow").increment(1);
             io.close_timed_out().await;
             return None;

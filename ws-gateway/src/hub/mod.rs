@@ -1,7 +1,7 @@
 //! Rooms: the sockets of each conversation or inbox, and the last event that they have.
 //!
-//! The hub knows of Redis only which slots are served. It does not know TCP. The subscriber reports events and gaps; the hub says which channels to
-//! subscribe and which logs to read. Sockets receive the events of a log in order, each once.
+//! The hub does not know TCP. Of Redis it knows only which slots are served. The subscriber reports events and gaps. The
+//! hub says which channels to subscribe and which logs to read. Sockets receive the events of a log in order, each once.
 
 mod backfill;
 mod backfill_queue;

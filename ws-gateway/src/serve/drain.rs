@@ -24,11 +24,11 @@ const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Groups of tasks that end one after another, once the shutdown has begun.
 pub(super) struct Phases {
-    /// Answers connections while the sockets close.
+    /// Answers connections while the sockets close: this gateway shuts down.
     pub(super) accepting: Shutdown,
     /// What the sockets need to the last.
     pub(super) background: Shutdown,
-    /// Reports the state until the background tasks have ended.
+    /// Reports on the admin port that this gateway shuts down, until the background tasks have ended.
     pub(super) administering: Shutdown,
     /// Connections to Redis, which the background tasks need to the last.
     pub(super) connections: Shutdown,

@@ -83,6 +83,10 @@ impl Session {
     }
 
     fn on_frame(&mut self, frame: &Frame<'_>, excess: &mut Excess, out: &mut Vec<u8>) -> Result<(), Disconnect> {
+        // Before the limit: the reply to a close frame has its code.
+        if let Frame::Close(code) = frame {
+            return Err(Disconnect::Remote(*code));
+        }
         let now = Instant::now().duration_since(self.app.started_at);
         let limit = self.app.config.session.max_frames_per_second;
         let decision = match frame {
@@ -94,7 +98,6 @@ impl Session {
             // At most one Pong is expected, and without it no further Ping would be sent.
             Decision::Drop if matches!(frame, Frame::Pong(payload) if self.delivery_tracker.is_expected_pong(payload)) =>
                 {}
-            Decision::Drop if matches!(frame, Frame::Close(_)) => {}
             Decision::Drop => {
                 metrics::counter!("ehr_chat_rate_limited_total", "kind" => "frames").increment(1);
                 excess.record(frame);
@@ -103,7 +106,7 @@ impl Session {
             Decision::Disconnect => return Err(Disconnect::Local(CloseReason::TooManyFrames)),
         }
         let reply = match frame {
-            Frame::Fragment { .. } => return Ok(()),
+            Frame::Fragment { .. } | Frame::Close(_) => return Ok(()),
             Frame::Text(text) => protocol::parse(text).and_then(|frame| self.handle_frame(frame)),
             Frame::Binary => Err(FrameError::new(ErrorCode::Malformed, "frames are JSON text")),
             Frame::Ping { pong } => {
@@ -117,7 +120,6 @@ impl Session {
                 self.append_delivery_ping(out);
                 return Ok(());
             }
-            Frame::Close(code) => return Err(Disconnect::Remote(*code)),
         };
         match reply {
             Ok(None) => {}

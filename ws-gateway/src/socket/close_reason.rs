@@ -7,7 +7,7 @@ pub(crate) enum CloseReason {
     GoingAway,
     /// The peer broke RFC 6455.
     Protocol,
-    /// A text frame was not UTF-8.
+    /// A text message or a close reason was not UTF-8.
     NotUtf8,
     /// The client sends far too many frames (policy violation, RFC 6455, section 7.4.1).
     TooManyFrames,

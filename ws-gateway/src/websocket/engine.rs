@@ -7,7 +7,8 @@
 //! - The engine sees only headers that are complete and allowed, and control frames as a whole.
 //! - Between messages nothing is unfinished. The engine is then dropped, with the buffers of the last message.
 //!
-//! Bound: one frame and one message, each of at most the limit of `read`.
+//! Bound: a frame and a message, each of at most the limit of `read`. Their buffers grow by doubling, so twice as much
+//! may be allocated for each.
 
 use std::io::ErrorKind;
 use std::mem::take;
@@ -49,7 +50,8 @@ pub(crate) struct Engine(Option<Box<State>>);
 
 struct State {
     context: WebSocketContext,
-    /// What the engine has not seen: the start of a header, or of a control frame.
+    /// What the engine has not seen: the start of a header or of a control frame. After an error of the caller, the rest
+    /// of the input.
     held: Vec<u8>,
     /// Bytes of the current frame that are still to come.
     frame_rest: usize,
@@ -62,7 +64,7 @@ impl Engine {
     /// Passes the frames that `input` completes to `take_frame`. `limit` applies to frames and messages.
     ///
     /// # Errors
-    /// [`ReadError`], or an error of `take_frame`. Only [`Self::close`] may follow.
+    /// [`ReadError`]: only [`Self::close`] may follow. Or an error of `take_frame`: the next read goes on with the frame behind.
     pub(crate) fn read<E: From<ReadError>>(
         &mut self,
         input: &[u8],
@@ -130,7 +132,10 @@ impl State {
             let (piece, behind) = rest.split_at(self.frame_rest.min(rest.len()));
             rest = behind;
             self.frame_rest -= piece.len();
-            self.read_piece(piece, close_code, limit, &mut take_frame)?;
+            if let Err(error) = self.read_piece(piece, close_code, limit, &mut take_frame) {
+                self.held.extend_from_slice(rest);
+                return Err(error);
+            }
         }
         // At most a control frame but its last byte.
         self.held.extend_from_slice(rest);

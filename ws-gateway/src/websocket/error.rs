@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Error;
 pub(crate) enum ReadError {
     /// A violation of RFC 6455.
     Protocol,
-    /// A text message that is not UTF-8.
+    /// A text message or a close reason that is not UTF-8.
     NotUtf8,
     /// A frame or message beyond the limit.
     TooLarge,

@@ -1,7 +1,7 @@
 //! The WebSocket protocol (RFC 6455) of a server's sockets, without buffers of their own.
 //!
 //! Reading, Pongs and the closing handshake are tungstenite's. Its stream would keep read and write buffers per socket.
-//! Here its engine reads from and writes to the buffers of the thread. It exists only while something is unfinished, so
+//! Here its engine reads from the buffer of the thread, and returns its Pong with the Ping. It exists only while something is unfinished, so
 //! an idle socket holds no buffer.
 //!
 //! [`Engine`] is the protocol state of one socket. `header` checks what the engine does not. `encode` makes the frames

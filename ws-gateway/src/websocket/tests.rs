@@ -159,9 +159,11 @@ proptest! {
         let (read, _) = ours(&cut(&bytes, &lengths));
         let mut expected = theirs(Role::Server, bytes);
         // The library alone reports a bad close code or header later, or as another error. Both reject it.
-        if let (Some(Decoded::Error(_)), Some(Decoded::Error(_) | Decoded::Close(_))) = (read.last(), expected.last()) {
-            expected.pop();
+        if let (Some(Decoded::Error(error)), Some(Decoded::Error(_) | Decoded::Close(_))) = (read.last(), expected.last()) {
+            let last = expected.pop();
             prop_assert_eq!(&read[..read.len() - 1], &expected[..]);
+            // Text is judged by the library.
+            prop_assert!(*error != ReadError::NotUtf8 || last == Some(Decoded::Error(ReadError::NotUtf8)), "{:?}", last);
         } else {
             prop_assert_eq!(read, expected);
         }
@@ -259,6 +261,51 @@ fn fragmented_text_is_rejected_at_first_invalid_byte() {
     assert_eq!(ours(&half).0, [Decoded::Error(ReadError::NotUtf8)]);
     let endless = [client_frame(0x01, Some([3; 4]), b"\xe2\x82"), client_frame(0x00, Some([3; 4]), b"(")];
     assert_eq!(ours(&endless).0, [Decoded::Error(ReadError::NotUtf8)]);
+}
+
+#[test]
+fn text_that_is_not_utf8_is_rejected() {
+    for payload in [&b"\xff"[..], b"\xe2\x82", b"valid, then \xc0\x80"] {
+        assert_eq!(
+            ours(&[client_frame(0x81, Some([3; 4]), payload)]).0,
+            [Decoded::Error(ReadError::NotUtf8)],
+            "{payload:?}"
+        );
+    }
+    assert_eq!(ours(&[client_frame(0x82, Some([3; 4]), b"\xff")]).0, [Decoded::Binary]);
+}
+
+/// A session closes for a reason of its own in the middle of a read, and reads on to the client's close frame.
+#[test]
+fn frames_behind_an_error_of_the_caller_are_read_next() {
+    let frame = |first, payload: &[u8]| client_frame(first, Some([5; 4]), payload);
+    let bytes = [frame(0x89, b"stop"), frame(0x8a, b"read"), frame(0x88, b"\x03\xe8")].concat();
+    for length in 1..=bytes.len() {
+        let (mut engine, mut read, mut stopped) = (Engine::default(), Vec::new(), 0);
+        for piece in cut(&bytes, &[length, bytes.len()]) {
+            // The session reads again behind its own error, without further bytes.
+            for input in [&piece[..], &[]] {
+                let result = engine.read(input, LIMIT, |frame| match frame {
+                    Frame::Ping { .. } => Err(Decoded::Binary),
+                    Frame::Pong(payload) => {
+                        read.push(payload.to_vec());
+                        Ok(())
+                    }
+                    Frame::Close(code) => Err(Decoded::Close(code)),
+                    _ => unreachable!("there are no others"),
+                });
+                match result {
+                    Ok(()) => {}
+                    Err(Decoded::Close(code)) => assert_eq!(code, Some(1000)),
+                    Err(error) => {
+                        assert_eq!(error, Decoded::Binary);
+                        stopped += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!((stopped, &read[..]), (1, &[b"read".to_vec()][..]), "{length}");
+    }
 }
 
 #[test]
