@@ -13,17 +13,16 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{Fuse, FusedFuture};
 use shared::kit::redis::ConnectionHealth;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::inbox_updates::InboxUpdates;
+use super::reconnects::Reconnects;
 use crate::model::inbox::InboxUpdate;
 use crate::store::Store;
 
@@ -33,7 +32,7 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Time limit of the last confirmations at shutdown. Another instance publishes the rest again.
 const FINAL_CONFIRM_TIMEOUT: Duration = Duration::from_secs(4);
-/// Batches that may wait.
+/// Batches that may wait in the queue, and as many for their inbox rows.
 const QUEUE_CAPACITY: usize = 256;
 
 /// Outbox rows whose events Redis has accepted.
@@ -63,7 +62,7 @@ impl PublishedSender {
     pub(super) fn send(&self, batch: PublishedBatch) {
         let is_empty = batch.ids.is_empty() && batch.updates.is_empty();
         if !is_empty && self.0.try_send(batch).is_err() {
-            metrics::counter!("ehr_chat_outbox_confirm_overflows_total").increment(1);
+            count_overflow();
         }
     }
 }
@@ -73,36 +72,39 @@ pub(super) struct Confirmation {
     pub(super) store: Store,
     pub(super) inbox_updates: InboxUpdates,
     pub(super) health: watch::Receiver<ConnectionHealth>,
-    pub(super) catch_up_requested: Arc<AtomicBool>,
+    pub(super) reconnects: Reconnects,
 }
 
 impl Confirmation {
     /// Runs until the queue is closed and all rows are confirmed. Marks and deletes in rounds, a few per second: rows that a crash
     /// leaves unmarked are published again and recognized by the event log.
     pub(super) async fn run(self, mut queue: mpsc::Receiver<PublishedBatch>) {
+        let mut waiting: Vec<PublishedBatch> = Vec::new();
         let mut unconfirmed: VecDeque<PublishedBatch> = VecDeque::new();
         let mut unmarked: Vec<(u64, Instant, Vec<i64>)> = Vec::new();
         let mut ticks = interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut closed_at: Option<Instant> = None;
+        let mut ends_at: Option<Instant> = None;
         // At most one of each is in progress.
         let mut publishing = pin!(Fuse::terminated());
         let mut marking = pin!(Fuse::terminated());
         loop {
+            if publishing.is_terminated() && !waiting.is_empty() {
+                publishing.set(self.publish_inboxes(std::mem::take(&mut waiting)).fuse());
+            }
             let is_idle = publishing.is_terminated() && marking.is_terminated() && unconfirmed.is_empty();
-            if closed_at.is_some_and(|at| is_idle || at.elapsed() >= FINAL_CONFIRM_TIMEOUT) {
+            if ends_at.is_some_and(|at| is_idle || Instant::now() >= at) {
                 return;
             }
             tokio::select! {
-                batches = next_batches(&mut queue), if closed_at.is_none() && publishing.is_terminated() => {
-                    match batches.is_empty() {
-                        true => closed_at = Some(Instant::now()),
-                        false => publishing.set(self.publish_inboxes(batches).fuse()),
+                batches = next_batches(&mut queue), if ends_at.is_none() => {
+                    if batches.is_empty() {
+                        ends_at = Some(Instant::now() + FINAL_CONFIRM_TIMEOUT);
                     }
+                    batches.into_iter().for_each(|batch| accept(batch, &mut waiting, &mut unconfirmed));
                 }
                 batches = &mut publishing => {
-                    let new = batches.iter().filter(|batch| !batch.is_marked);
-                    unmarked.extend(new.map(|batch| (batch.connection, batch.at, batch.ids.clone())));
+                    unmarked.extend(batches.iter().map(|batch| (batch.connection, batch.at, batch.ids.clone())));
                     unconfirmed.extend(batches);
                 }
                 _ = ticks.tick(), if marking.is_terminated() => {
@@ -113,17 +115,18 @@ impl Confirmation {
                     marking.set(self.mark_and_prune(health, marked, confirmed).fuse());
                 }
                 () = &mut marking => {}
+                () = sleep_until(ends_at.unwrap_or_else(Instant::now)), if ends_at.is_some() => {}
             }
         }
     }
 
-    /// Publishes the inbox rows of these batches, each conversation once. Returns the batches that may be confirmed. After a
-    /// failure these are only the relay's: it published their inbox rows before.
+    /// Publishes the inbox rows of these batches, each conversation once. Returns the batches that may be confirmed: none after a
+    /// failure.
     async fn publish_inboxes(&self, mut batches: Vec<PublishedBatch>) -> Vec<PublishedBatch> {
         let updates = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.updates)).collect();
         if let Err(error) = self.inbox_updates.publish(updates).await {
             tracing::warn!(%error, "inbox rows not published, outbox rows stay");
-            batches.retain(|batch| batch.is_marked);
+            return Vec::new();
         }
         batches
     }
@@ -135,15 +138,25 @@ impl Confirmation {
         if self.store.mark_and_prune(&marked, &confirmed).await.is_err() {
             tracing::debug!("published rows not marked, events are published again");
         }
-        // The connection was lost in the meantime. The search for its rows may have run before these were marked.
-        if self.health.borrow().generation != health.generation && !marked.is_empty() {
-            let ids: Vec<i64> = marked.iter().map(|(id, _)| *id).collect();
-            if let Err(error) = self.store.requeue(&ids).await {
-                tracing::warn!(%error, "requeue failed, events are published again later");
-            }
-            self.catch_up_requested.store(true, Ordering::Release);
-        }
+        let ids: Vec<i64> = marked.iter().map(|(id, _)| *id).collect();
+        self.reconnects.requeue_if_lost(health.generation, &ids).await;
     }
+}
+
+/// Takes a batch from the queue. A batch of the relay waits for nothing, so slow inbox rows do not delay it. Another one waits for
+/// its inbox rows, or stays in the outbox when too many wait.
+fn accept(batch: PublishedBatch, waiting: &mut Vec<PublishedBatch>, unconfirmed: &mut VecDeque<PublishedBatch>) {
+    if batch.is_marked {
+        unconfirmed.push_back(batch);
+    } else if waiting.len() < QUEUE_CAPACITY {
+        waiting.push(batch);
+    } else {
+        count_overflow();
+    }
+}
+
+fn count_overflow() {
+    metrics::counter!("ehr_chat_outbox_confirm_overflows_total").increment(1);
 }
 
 /// The batches that wait; none once the queue is closed and empty.
@@ -184,6 +197,18 @@ mod tests {
 
     fn published(id: i64, connection: u64, at: Instant) -> PublishedBatch {
         PublishedBatch { ids: vec![id], updates: Vec::new(), connection, at, is_marked: false }
+    }
+
+    #[tokio::test]
+    async fn relay_batch_waits_for_no_inbox_rows() {
+        let (mut waiting, mut unconfirmed) = (Vec::new(), VecDeque::new());
+        let now = Instant::now();
+        for id in 0..=QUEUE_CAPACITY as i64 {
+            accept(published(id, 0, now), &mut waiting, &mut unconfirmed);
+        }
+        assert_eq!((waiting.len(), unconfirmed.len()), (QUEUE_CAPACITY, 0), "the last one stays in the outbox");
+        accept(PublishedBatch { is_marked: true, ..published(-1, 0, now) }, &mut waiting, &mut unconfirmed);
+        assert_eq!((waiting.len(), unconfirmed.len()), (QUEUE_CAPACITY, 1));
     }
 
     #[tokio::test]

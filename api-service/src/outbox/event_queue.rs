@@ -10,6 +10,7 @@ use crate::store::OutboxEntry;
 
 /// Events that may wait in memory.
 const QUEUE_CAPACITY: usize = 10_000;
+
 /// The sending end. Clones share the queue.
 ///
 /// Never waits and never loses an event: each is in the outbox, which is read after an overflow.

@@ -2,7 +2,6 @@
 //! outbox first.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shared::contract::event::publish_batch::PublishMode;
@@ -60,7 +59,7 @@ impl FastPath {
         while !(self.events.is_closed() && self.pending.is_empty()) {
             if self.events.overflowed()
                 || self.outbox.health.borrow().generation != self.connection
-                || self.outbox.catch_up_requested.swap(false, Ordering::AcqRel)
+                || self.outbox.reconnects.take_catch_up_request()
             {
                 self.catch_up().await;
             }

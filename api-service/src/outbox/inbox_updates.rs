@@ -36,15 +36,15 @@ impl InboxUpdates {
         }
         let updates = latest_per_conversation(updates);
         let channels: HashSet<Channel> =
-            updates.values().flat_map(|updates| inbox_channels(updates.conversation())).collect();
+            updates.values().flat_map(|update| inbox_channels(update.conversation())).collect();
         let subscribed = self.broker.channels_with_subscribers(channels.into_iter().collect()).await?;
         if subscribed.is_empty() {
             return Ok(());
         }
         let (mut snapshots, mut unknown) = (Vec::new(), Vec::new());
-        for updates in updates.into_values() {
-            if inbox_channels(updates.conversation()).iter().any(|channel| subscribed.contains(channel)) {
-                match updates {
+        for update in updates.into_values() {
+            if inbox_channels(update.conversation()).iter().any(|channel| subscribed.contains(channel)) {
+                match update {
                     InboxUpdate::Snapshot(known) => snapshots.push(*known),
                     InboxUpdate::Stale(conversation) => unknown.push(conversation),
                 }
@@ -71,12 +71,12 @@ fn inbox_channels(conversation: &Conversation) -> [Channel; 2] {
 /// The latest update of each conversation.
 fn latest_per_conversation(updates: Vec<InboxUpdate>) -> HashMap<ConversationId, InboxUpdate> {
     let mut latest: HashMap<ConversationId, InboxUpdate> = HashMap::with_capacity(updates.len());
-    for updates in updates {
-        match latest.entry(updates.conversation().id()) {
-            Entry::Vacant(entry) => drop(entry.insert(updates)),
+    for update in updates {
+        match latest.entry(update.conversation().id()) {
+            Entry::Vacant(entry) => drop(entry.insert(update)),
             Entry::Occupied(entry) => {
                 let (id, known) = entry.remove_entry();
-                latest.insert(id, known.merge(updates));
+                latest.insert(id, known.merge(update));
             }
         }
     }

@@ -20,6 +20,7 @@
 //! | `fast_path` | publishing from memory, and catching up with the outbox after an outage |
 //! | `relay` | publishing rows, one relay at a time, and the sweep |
 //! | `confirmation` | what follows a publication: inbox rows, then the row is kept until replication is likely |
+//! | `reconnects` | requeues rows whose connection was lost before they were marked |
 //! | `rejections` | conversations and nodes that Redis rejects at present |
 //! | `recovery` | probes whether Redis accepts them again |
 //! | `inbox_updates` | which inbox rows a batch publishes |
@@ -30,6 +31,7 @@ mod confirmation;
 pub mod event_queue;
 mod fast_path;
 mod inbox_updates;
+mod reconnects;
 mod recovery;
 mod rejections;
 mod relay;
@@ -64,7 +66,7 @@ pub async fn run(
         store: outbox.store.clone(),
         inbox_updates: outbox.inbox_updates.clone(),
         health: outbox.health.clone(),
-        catch_up_requested: outbox.catch_up_requested.clone(),
+        reconnects: outbox.reconnects.clone(),
     };
     shutdown.spawn("outbox confirmation", confirmation.run(batches));
     let swept = outbox.clone();

@@ -2,7 +2,6 @@
 //! rows that no fast path publishes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::contract::event::publish_batch::PublishMode;
@@ -13,6 +12,7 @@ use uuid::Uuid;
 
 use super::confirmation::{PublishedBatch, PublishedSender};
 use super::inbox_updates::{InboxUpdateError, InboxUpdates};
+use super::reconnects::Reconnects;
 use super::rejections::RejectionTracker;
 use crate::outbox::broker::{Broker, PublishOutcome, PublishRequest};
 use crate::store::{
@@ -63,8 +63,7 @@ pub(super) struct OutboxRelay {
     pub(super) rejections: RejectionTracker,
     /// Redis accepts a rejected target again, so the sweep runs at once.
     pub(super) resumed: Notify,
-    /// Asks the fast path to publish the outbox before it continues.
-    pub(super) catch_up_requested: Arc<AtomicBool>,
+    pub(super) reconnects: Reconnects,
 }
 
 /// The outcome of relaying one batch.
@@ -84,6 +83,7 @@ impl OutboxRelay {
         Self {
             instance: Uuid::now_v7(),
             relay_turn: Mutex::new(()),
+            reconnects: Reconnects::new(store.clone(), health.clone()),
             inbox_updates: InboxUpdates { store: store.clone(), broker: broker.clone() },
             store,
             broker,
@@ -91,7 +91,6 @@ impl OutboxRelay {
             health,
             rejections: RejectionTracker::default(),
             resumed: Notify::new(),
-            catch_up_requested: Arc::default(),
         }
     }
 
@@ -131,7 +130,7 @@ impl OutboxRelay {
                 }
             }
             if is_draining && is_empty {
-                self.catch_up_requested.store(true, Ordering::Release);
+                self.reconnects.request_catch_up();
             }
             if let Ok(depth) = self.store.outbox_depth().await {
                 metrics::gauge!("ehr_chat_outbox_events").set(depth.events as f64);
@@ -166,21 +165,10 @@ impl OutboxRelay {
         let ids = self.store.finish_relay(self.instance, &relayed).await?;
         let (_, events) = published?;
         metrics::counter!("ehr_chat_events_published_total", "path" => "outbox").increment(events);
-        self.requeue_if_reconnected(connection, &ids).await;
+        self.reconnects.requeue_if_lost(connection, &ids).await;
         let updates = Vec::new(); // Published already, before the rows were marked.
         self.published.send(PublishedBatch { ids, updates, connection, at: Instant::now(), is_marked: true });
         Ok(Some(batch))
-    }
-
-    /// Requeues entries if their connection was lost after they were published. The search for rows of the lost connection may
-    /// have run before these were marked.
-    async fn requeue_if_reconnected(&self, connection: u64, ids: &[i64]) {
-        if self.health.borrow().generation != connection && !ids.is_empty() {
-            if let Err(error) = self.store.requeue(ids).await {
-                tracing::warn!(%error, "requeue failed, events are published again later");
-            }
-            self.catch_up_requested.store(true, Ordering::Release);
-        }
     }
 
     /// Publishes the events of these entries, except rejected ones. Returns the outcome per entry, and the number of published

@@ -25,7 +25,7 @@ pub(in crate::store) type SealingKeys = Option<HashMap<LocationId, Arc<DataKey>>
 /// The keys that open some rows.
 pub(in crate::store) struct OpeningKeys {
     keys: HashMap<DataKeyId, Arc<DataKey>>,
-    has_vault: bool,
+    has_master_keys: bool,
     /// All content is encrypted, so plain text was not written by this service.
     refuses_plain: bool,
 }
@@ -61,7 +61,7 @@ impl OpeningKeys {
     ) -> Result<Content, StoreError> {
         let Some(key) = self.keys.get(&key) else {
             metrics::counter!("ehr_chat_content_decrypt_failures_total", "cause" => "no_key").increment(1);
-            return Err(StoreError::internal(match self.has_vault {
+            return Err(StoreError::internal(match self.has_master_keys {
                 true => format!("content is sealed with the data key {key}, which is not in data_keys"),
                 false => "content is sealed, and there is no CONTENT_KEYS".to_owned(),
             }));
@@ -80,7 +80,7 @@ pub(in crate::store) async fn opening_keys(
     rows: &[Row],
 ) -> Result<OpeningKeys, StoreError> {
     let refuses_plain = envelope_keys.is_some_and(EnvelopeKeys::is_complete);
-    let mut opening = OpeningKeys { keys: HashMap::new(), has_vault: envelope_keys.is_some(), refuses_plain };
+    let mut opening = OpeningKeys { keys: HashMap::new(), has_master_keys: envelope_keys.is_some(), refuses_plain };
     let Some(envelope_keys) = envelope_keys else { return Ok(opening) };
     let mut missing = Vec::new();
     for row in rows {

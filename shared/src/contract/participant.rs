@@ -153,7 +153,7 @@ impl Conversation {
         &self.second
     }
 
-    /// Whether `who` takes part.
+    /// Whether `participant` takes part.
     #[must_use]
     pub fn has_participant(&self, participant: &Participant) -> bool {
         self.first == *participant || self.second == *participant

@@ -45,13 +45,13 @@ impl Presence {
 
     /// The `presence` frame that sockets receive.
     #[must_use]
-    pub fn frame(self, name: &Participant) -> String {
+    pub fn frame(self, participant: &Participant) -> String {
         let seen = self.last_seen_at().map_or("null".to_owned(), |at| format!("\"{at}\""));
         // Neither holds anything that JSON would escape.
         format!(
             r#"{{"type":"presence","{}_id":"{}","online":{},"last_seen_at":{seen}}}"#,
-            name.kind.as_str(),
-            name.id,
+            participant.kind.as_str(),
+            participant.id,
             self.is_online()
         )
     }
@@ -84,13 +84,13 @@ impl Notice {
         let notice = match next()? {
             "=" => Self::ConversationExists(Uuid::parse_str(next()?).map_err(|_| InvalidEvent)?),
             "!" => {
-                let name = next()?.parse().map_err(|_| InvalidEvent)?;
+                let participant = next()?.parse().map_err(|_| InvalidEvent)?;
                 let presence = match next()? {
                     "1" => Presence::Online,
                     "0" => Presence::Offline(Some(next()?.parse().ok().and_then(moment).ok_or(InvalidEvent)?)),
                     _ => return Err(InvalidEvent),
                 };
-                Self::Changed(name, presence)
+                Self::Changed(participant, presence)
             }
             _ => return Err(InvalidEvent),
         };

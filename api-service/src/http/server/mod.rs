@@ -1,7 +1,7 @@
 //! A port and the timeouts of its connections (HTTP/1.1).
 //!
-//! The number of connections is bounded (`shared::kit::net::accept`). Every wait has a limit: [`HEADER_TIMEOUT`] for a request's header, [`IDLE_TIMEOUT`]
-//! between requests, [`WRITE_TIMEOUT`] for a client that does not read.
+//! The number of connections is bounded (`shared::kit::net::accept`). Every wait has a limit: [`HEADER_TIMEOUT`] for a request's
+//! header, [`IDLE_TIMEOUT`] between requests, [`WRITE_TIMEOUT`] for a client that does not read.
 
 mod timed_stream;
 

@@ -40,18 +40,18 @@ impl Broker {
     /// # Errors
     /// When a single Redis does not answer for all channels.
     pub async fn channels_with_subscribers(&self, channels: Vec<Channel>) -> Result<HashSet<Channel>, Error> {
-        let asked = match self.redis.only() {
+        let counts = match self.redis.only() {
             Some(single) => {
                 try_join_all(channels.chunks(MAX_CHANNELS).map(|some| subscriber_counts(single, some))).await?.concat()
             }
             // An old node of a slot has no subscribers; scripts are redirected to the current one.
             None => {
-                let asked = join_all(channels.iter().map(|channel| self.shard_subscriber_count(channel))).await;
-                count_failed(asked.iter().filter(|asked| asked.is_err()).count());
-                asked.into_iter().map(|subscriber_counts| subscriber_counts.unwrap_or(0)).collect()
+                let counts = join_all(channels.iter().map(|channel| self.shard_subscriber_count(channel))).await;
+                count_failed(counts.iter().filter(|count| count.is_err()).count());
+                counts.into_iter().map(|count| count.unwrap_or(0)).collect()
             }
         };
-        let subscribed = channels.into_iter().zip(asked).filter(|(_, subscriber_counts)| *subscriber_counts > 0);
+        let subscribed = channels.into_iter().zip(counts).filter(|(_, count)| *count > 0);
         Ok(subscribed.map(|(channel, _)| channel).collect())
     }
 

@@ -146,9 +146,9 @@ fn classify(entry: &AuditEntry) -> (DenialSource, u32) {
             let address = entry.request.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |request| request.address);
             (DenialSource::Address(client_network(address), entry.outcome), ADDRESS_BUDGET.min(few))
         }
-        participant => {
+        actor => {
             let most = if entry.action == Action::SocketAuth { TOKEN_BUDGET } else { ACTOR_BUDGET };
-            (DenialSource::Actor(participant.clone(), entry.action, entry.outcome), most.min(few))
+            (DenialSource::Actor(actor.clone(), entry.action, entry.outcome), most.min(few))
         }
     }
 }

@@ -57,7 +57,7 @@ impl<T> ProblemStream<T> {
 }
 
 impl<T: AsyncWrite + Unpin> ProblemStream<T> {
-    /// Writes the replacement. Once it is out, `interval` bytes of the library's answer count as written.
+    /// Writes the replacement. Once it is out, `length` bytes of the library's answer count as written.
     fn poll_replacement(&mut self, cx: &mut Context<'_>, length: usize) -> Option<Poll<io::Result<usize>>> {
         let (bytes, written) = self.replacement.as_mut()?;
         while *written < bytes.len() {

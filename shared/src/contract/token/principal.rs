@@ -101,14 +101,14 @@ impl Principal {
         self.locations.contains(location).then_some(()).ok_or(AuthorizationError::Location)
     }
 
-    /// Whether the bearer may speak as `who` in `location`.
+    /// Whether the bearer may speak as `participant` in `location`.
     ///
     /// # Errors
     /// [`AuthorizationError`]
-    pub fn check_acts_as(&self, location: &LocationId, who: &Participant) -> Result<(), AuthorizationError> {
+    pub fn check_acts_as(&self, location: &LocationId, participant: &Participant) -> Result<(), AuthorizationError> {
         self.check_location(location)?;
         match self.participant() {
-            Some(person) if person != who => Err(AuthorizationError::Participant),
+            Some(person) if person != participant => Err(AuthorizationError::Participant),
             _ => Ok(()),
         }
     }

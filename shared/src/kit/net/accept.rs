@@ -131,7 +131,8 @@ impl AcceptLoop {
                 Err(error) if is_peer_error(&error) => {}
                 Err(error) => {
                     metrics::counter!(self.metrics.errors).increment(1);
-                    tracing::error!(%error, "accept failed");
+                    let port = self.listener.local_addr().map_or(0, |address| address.port());
+                    tracing::error!(%error, port, "accept failed");
                     // Without a delay this would spin, because the connection is still in the queue.
                     sleep(ACCEPT_RETRY_DELAY).await;
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::error::{Error, ErrorKind};
+use fred::error::Error;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -46,8 +46,7 @@ impl RedisNodes {
     async fn refresh_loop(&self, found: mpsc::Sender<(Arc<Node>, ManagedClient)>) {
         let mut warned_at = None::<Instant>;
         loop {
-            let read = timeout(self.0.settings.timeout(), self.fetch_slot_map()).await;
-            match read.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no node answers"))) {
+            match self.fetch_slot_map().await {
                 Ok(slots) => {
                     for new in self.apply_slot_map(slots) {
                         // The other end is beside this one.
@@ -72,7 +71,7 @@ impl RedisNodes {
         }
     }
 
-    /// Asks the masters that answer, on their connections, and when none of them knows, all servers that were ever named.
+    /// Asks the masters that answer, on their connections. If none of them knows, asks all known servers. Each stage has a limit.
     async fn fetch_slot_map(&self) -> Result<SlotMap, Error> {
         let nodes = self.0.cluster.read().nodes.clone();
         let views = nodes.iter().filter(|node| node.is_up()).map(|node| fetch_view(&node.client, &node.server));

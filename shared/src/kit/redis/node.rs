@@ -56,9 +56,9 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(server: Server, client: Client, is_one_of_many: bool) -> Self {
-        let (standing, proven) = (watch::Sender::new(NodeState::Starting), Mutex::new(Instant::now()));
-        Self { server, client, is_cluster_node: is_one_of_many, state: standing, verified_at: proven }
+    pub(super) fn new(server: Server, client: Client, is_cluster_node: bool) -> Self {
+        let (state, verified_at) = (watch::Sender::new(NodeState::Starting), Mutex::new(Instant::now()));
+        Self { server, client, is_cluster_node, state, verified_at }
     }
 
     /// Whether a command may be sent to it.
@@ -81,12 +81,12 @@ impl Node {
         self.state.send_replace(NodeState::Ended);
     }
 
-    /// Watches its connection until it has [ended](Self::end); the connection ends with this.
+    /// Watches its connection until it has [ended](Self::retire); the connection ends with this.
     pub(super) async fn run(&self, redis: ManagedClient, hear: impl Fn(NodeEvent)) {
-        let mut standing = self.state.subscribe();
+        let mut state = self.state.subscribe();
         tokio::select! {
             () = self.watch(redis, hear) => {}
-            _ = standing.wait_for(|standing| *standing == NodeState::Ended) => {}
+            _ = state.wait_for(|state| *state == NodeState::Ended) => {}
         }
     }
 
@@ -162,9 +162,9 @@ impl Node {
 
     /// Returns whether it was not down before.
     fn mark_down(&self) -> bool {
-        self.state.send_if_modified(|standing| match standing {
+        self.state.send_if_modified(|state| match state {
             NodeState::Starting | NodeState::Up => {
-                *standing = NodeState::Down;
+                *state = NodeState::Down;
                 true
             }
             NodeState::Down | NodeState::Ended => false,
@@ -173,10 +173,10 @@ impl Node {
 
     fn mark_up(&self) {
         let mut was_down = false;
-        self.state.send_if_modified(|standing| match standing {
+        self.state.send_if_modified(|state| match state {
             NodeState::Starting | NodeState::Down => {
-                was_down = *standing == NodeState::Down;
-                *standing = NodeState::Up;
+                was_down = *state == NodeState::Down;
+                *state = NodeState::Up;
                 true
             }
             NodeState::Up | NodeState::Ended => false,

@@ -131,8 +131,8 @@ impl RedisNodes {
     /// Whether every server has answered within the last seconds.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        let is_proven = self.0.health.borrow().verified_at.elapsed() < LIVENESS_TIMEOUT;
-        is_proven
+        let is_live = self.0.health.borrow().verified_at.elapsed() < LIVENESS_TIMEOUT;
+        is_live
             && match &self.0.only {
                 Some(only) => only.client.is_connected(),
                 None => {
@@ -273,15 +273,15 @@ impl RedisNodes {
                 health.since = at;
             }),
             NodeEvent::Verified => {
-                let proven = match &self.0.only {
+                let verified_at = match &self.0.only {
                     Some(only) => Some(only.verified_at()),
                     None => {
                         let cluster = self.0.cluster.read();
                         cluster.nodes.iter().filter(|node| node.is_usable()).map(|node| node.verified_at()).min()
                     }
                 };
-                if let Some(proven) = proven {
-                    self.0.health.send_modify(|health| health.verified_at = health.verified_at.max(proven));
+                if let Some(verified_at) = verified_at {
+                    self.0.health.send_modify(|health| health.verified_at = health.verified_at.max(verified_at));
                 }
             }
         }

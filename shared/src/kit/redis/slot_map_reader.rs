@@ -18,6 +18,7 @@ use super::health::connect_error;
 
 /// How long to wait for the other nodes' views after the first.
 const OTHER_VIEWS_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Reads the map of a cluster on connections of its own. It remembers the nodes of the last map, because those of the URL may be
 /// gone.
 pub struct SlotMapReader {

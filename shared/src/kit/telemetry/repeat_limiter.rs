@@ -21,7 +21,7 @@ const SAMPLE_BYTES: usize = 512;
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Target of the lines that report on other lines. They are bounded already.
-pub(super) const OWN_TARGET: &str = "log_lines";
+pub(super) const OWN_TARGET: &str = "shared::log_lines";
 
 /// Where lines come from, and how many. Clones share it. Its size is bounded by the code: one entry for each place that logs.
 #[derive(Clone, Default)]

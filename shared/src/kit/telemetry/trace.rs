@@ -72,7 +72,12 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let place = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
         match place {
-            Some(place) if !place.trim_matches('/').is_empty() && reqwest::Url::parse(text).is_ok() => {
+            // The exporter parses it once more, and its error would quote it.
+            Some(place)
+                if !place.trim_matches('/').is_empty()
+                    && reqwest::Url::parse(text).is_ok()
+                    && Request::builder().uri(text).body(()).is_ok() =>
+            {
                 Ok(Self(text.trim_end_matches('/').to_owned()))
             }
             _ => Err("must be http://host:port or https://host:port"),
@@ -366,6 +371,7 @@ mod tests {
         assert!(!format!("{config:?}").contains("hunter2"));
         assert_eq!(read("collector:4318", "2"), (None, 2));
         assert_eq!(read("http://", ""), (None, 1));
+        assert_eq!(read("https://u:hunter{2@collector:4318", ""), (None, 1), "the exporter would reject and quote it");
     }
 
     /// Takes one export, and gives its body.
