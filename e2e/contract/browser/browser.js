@@ -1,4 +1,5 @@
-// A browser for the tests of the pages. It records what a page must not do, and uses the console as a person does.
+// A browser for the tests of the pages. It records what a page must not do, and uses the console as a person does. In every test the page
+// requests nothing from other hosts, keeps the content security policy, throws no error, and puts no token in a URL.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -116,3 +117,21 @@ export async function violations(page) {
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`);
   }, AXE);
 }
+
+/** 1, 2, 3 … */
+export const upTo = (length) => Array.from({ length }, (_, index) => index + 1);
+
+/** Stores messages before a page opens. */
+export async function write(from, to, texts) {
+  const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token(from)}` };
+  const side = (name, who) => ({ [`${name}_${who.user_id ? "user" : "contact"}_id`]: who.user_id ?? who.contact_id });
+  for (const content of texts) {
+    const body = JSON.stringify({ location_id: "loc1", ...side("sender", from), ...side("receiver", to), content });
+    assert.equal((await fetch(`${BASE}/chat/send`, { method: "POST", headers, body })).status, 201);
+  }
+}
+
+/** A problem body as the service writes it. */
+export const problem = (status, detail) => ({
+  status, contentType: "application/problem+json", body: JSON.stringify({ type: "about:blank", title: `Status ${status}`, status, detail, request_id: "r1" }),
+});
