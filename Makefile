@@ -48,7 +48,8 @@ openapi: ## Write openapi.yaml from the code
 	@cargo run -q -p api-service -- openapi > openapi.yaml.new && mv openapi.yaml.new openapi.yaml || { rm -f openapi.yaml.new; exit 1; }
 
 types: ## Write the SDK's .d.ts from its JSDoc
-	@. e2e/contract/tools && tools_node && rm -rf clients/javascript/types && "$$node_modules/.bin/tsc" --project clients/javascript
+	@. e2e/contract/tools && tools_node && rm -rf clients/javascript/types && "$$node_modules/.bin/tsc" --project clients/javascript \
+		&& "$$node_modules/.bin/tsc" --project clients/javascript/tsconfig.element.json
 
 bench: ## Measure, beside the baselines, into docs/performance/README.md: JOB=relay make bench, or everything in 20 minutes
 	@scripts/install

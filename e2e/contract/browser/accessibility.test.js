@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { apartFromTheNetwork, launch, message, open, problem, send, shut, signIn, state, violations, write } from "./browser.js";
+import { apartFromTheNetwork, launch, message, open, part, problem, send, shut, signIn, state, violations, write } from "./browser.js";
 import { pair, token } from "../sdk/system.js";
 
 before(launch);
@@ -67,7 +67,7 @@ for (const colorScheme of ["light", "dark"]) {
       await message(page, "me", "They are fine.", "sent");
       await check("a conversation");
       if (viewport.width < 400) {
-        await page.getByTestId("me-back").click();
+        await part(page, "me", "back").click();
         await page.getByTestId("me-row").waitFor();
       }
       await page.getByTestId("view-both").click();

@@ -52,6 +52,9 @@ export async function open(path, { context = null, base = BASE, ...options } = {
 /** Without the errors that a browser logs because the test broke the network. */
 export const apartFromTheNetwork = (wrong) => wrong.filter((text) => !/WebSocket connection to|Failed to load resource|ERR_/.test(text));
 
+/** A part of the conversation view: `input`, `send`, `messages`, `back`, `presence`, `typing` or `banner`. */
+export const part = (page, pane, name) => page.getByTestId(`${pane}-${name}`);
+
 /** Signs a participant in with a pasted token. */
 export async function signIn(page, pane, who, options) {
   await page.getByTestId(`${pane}-token`).fill(token(who, options));
@@ -71,23 +74,23 @@ export async function converse(page, pane, peer) {
 export const state = (page, pane, wanted) => page.locator(`[data-testid="${pane}-state"][data-state="${wanted}"]`).waitFor({ state: "attached" });
 
 export async function send(page, pane, text) {
-  await page.getByTestId(`${pane}-input`).fill(text);
-  await page.getByTestId(`${pane}-send`).click();
+  await part(page, pane, "input").fill(text);
+  await part(page, pane, "send").click();
 }
 
 /** The one message with this text, once it is in this state. */
 export async function message(page, pane, text, wanted) {
-  const found = page.getByTestId(`${pane}-messages`).locator("article").filter({ hasText: text });
+  const found = part(page, pane, "messages").locator("article").filter({ hasText: text });
   await found.and(page.locator(`[data-state="${wanted}"]`)).waitFor();
   assert.equal(await found.count(), 1);
   return found;
 }
 
-export const seqs = (page, pane) => page.getByTestId(`${pane}-messages`).locator("[data-seq]").evaluateAll((all) => all.map((one) => Number(one.dataset.seq)));
+export const seqs = (page, pane) => part(page, pane, "messages").locator("[data-seq]").evaluateAll((all) => all.map((one) => Number(one.dataset.seq)));
 
 /** Records each moment in which the list shows a message twice, out of order, or with a tick that goes back. */
 export async function watch(page, pane) {
-  await page.getByTestId(`${pane}-messages`).evaluate((list) => {
+  await part(page, pane, "messages").evaluate((list) => {
     const rank = { failed: -1, sending: 0, sent: 1, delivered: 2, read: 3 };
     const best = new Map();
     window.seen = [];

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  apartFromTheNetwork, converse, DOCTOR, launch, message, open, PATIENT, send, seqs, shut, signIn, state, upTo, watch, write,
+  apartFromTheNetwork, converse, DOCTOR, launch, message, open, part, PATIENT, send, seqs, shut, signIn, state, upTo, watch, write,
 } from "./browser.js";
 import { BASE, kill, line, pair, token } from "../sdk/system.js";
 
@@ -63,7 +63,7 @@ test("two windows chat across a reload and a cut connection", async (t) => {
   await state(two.page, "me", "reconnecting");
   await send(two.page, "me", "Written in the lift");
   await message(two.page, "me", "Written in the lift", "sending");
-  await two.page.getByTestId("me-banner").filter({ hasText: "interrupted" }).waitFor();
+  await part(two.page, "me", "banner").filter({ hasText: "interrupted" }).waitFor();
   await send(one.page, "me", "They are fine");
   await message(one.page, "me", "They are fine", "sent");
   cable.mend();
@@ -98,11 +98,11 @@ test("kill -9 of the gateways loses and doubles no message on screen", async () 
   }
   await page.waitForFunction(() => window.cuts >= 2);
   for (const pane of ["doctor", "patient"]) {
-    await page.getByTestId(`${pane}-messages`).locator('[data-seq="40"]').waitFor();
+    await part(page, pane, "messages").locator('[data-seq="40"]').waitFor();
     await message(page, pane, "patient 1 10.", "read");
     await message(page, pane, "doctor 1 10.", "read");
     assert.deepEqual(await seqs(page, pane), upTo(40));
-    const texts = await page.getByTestId(`${pane}-messages`).locator("article p").allTextContents();
+    const texts = await part(page, pane, "messages").locator("article p").allTextContents();
     for (const who of ["doctor", "patient"]) {
       assert.deepEqual(texts.filter((text) => text.startsWith(who)), [0, 1].flatMap((gateway) => upTo(10).map((n) => `${who} ${gateway} ${n}.`)));
     }
@@ -152,8 +152,8 @@ test("ticks distinguish sent, delivered and read", async () => {
   await two.page.getByTestId("me-row").click();
   await message(one.page, "me", "Now one is", "read");
   await message(one.page, "me", "No client is there yet", "read");
-  await two.page.getByTestId("me-input").pressSequentially("I am");
-  await one.page.getByTestId("me-typing").filter({ hasText: "is typing" }).waitFor();
+  await part(two.page, "me", "input").pressSequentially("I am");
+  await part(one.page, "me", "typing").filter({ hasText: "is typing" }).waitFor();
   assert.deepEqual([...one.wrong, ...two.wrong, ...wrong], []);
 });
 
@@ -164,7 +164,7 @@ test("presence shows online, then last seen", async () => {
   await signIn(one.page, "me", doctor);
   await one.page.getByTestId("me-row").click();
   await message(one.page, "me", "Good morning", "read");
-  const presence = one.page.getByTestId("me-presence");
+  const presence = part(one.page, "me", "presence");
   const online = presence.and(one.page.locator(".is-online"));
   const dot = one.page.getByTestId("me-row").locator(".online");
   assert.deepEqual([await online.count(), await dot.count()], [0, 0]);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  apartFromTheNetwork, converse, launch, message, open, problem, send, seqs, shut, signIn, state, upTo, write,
+  apartFromTheNetwork, converse, launch, message, open, part, problem, send, seqs, shut, signIn, state, upTo, write,
 } from "./browser.js";
 import { pair } from "../sdk/system.js";
 
@@ -29,7 +29,7 @@ test("the inbox counts, searches, and loads older messages", async () => {
   await page.getByTestId("me-search").fill("");
   await rows.filter({ hasText: "entry 130." }).click();
 
-  const list = page.getByTestId("me-messages");
+  const list = part(page, "me", "messages");
   await message(page, "me", "entry 130.", "delivered");
   await list.locator(".unread-line").waitFor();
   assert.equal(await list.locator("h3").count(), 1, "one day");
@@ -67,15 +67,15 @@ test("content stays text and keeps its lines", async () => {
   const hostile = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
   await send(page, "doctor", hostile);
   await message(page, "patient", hostile, "read");
-  assert.equal(await page.getByTestId("patient-messages").locator("img, script").count(), 0);
+  assert.equal(await part(page, "patient", "messages").locator("img, script").count(), 0);
   assert.notEqual(await page.title(), "owned");
-  await page.getByTestId("doctor-input").focus();
+  await part(page, "doctor", "input").focus();
   await page.keyboard.type("first line");
   await page.keyboard.press("Shift+Enter");
   await page.keyboard.type("second line");
   await page.keyboard.press("Enter");
   await message(page, "patient", "second line", "read");
-  assert.equal(await page.getByTestId("patient-messages").locator("article p").last().textContent(), "first line\nsecond line");
+  assert.equal(await part(page, "patient", "messages").locator("article p").last().textContent(), "first line\nsecond line");
   assert.deepEqual(wrong, []);
 });
 
@@ -106,14 +106,14 @@ test("intermediary pages fail no message and end no conversation", async () => {
   await signIn(page, "me", doctor);
   await page.getByTestId("me-row").click();
   await state(page, "me", "incomplete");
-  await page.getByTestId("me-banner").filter({ hasText: "cannot be loaded" }).waitFor();
+  await part(page, "me", "banner").filter({ hasText: "cannot be loaded" }).waitFor();
   await send(page, "me", "Nice to hear from you");
   await message(page, "me", "Nice to hear from you", "sending");
   await page.unroute(/\/chat\/(history|send)/);
   await message(page, "me", "Nice to hear from you", "sent");
   await message(page, "me", "Good morning", "read");
   await state(page, "me", "live");
-  await page.getByTestId("me-banner").waitFor({ state: "hidden" });
+  await part(page, "me", "banner").waitFor({ state: "hidden" });
   assert.deepEqual(await seqs(page, "me"), [1, 2]);
   assert.deepEqual(apartFromTheNetwork(wrong), []);
 });

@@ -1,0 +1,1 @@
+export { createLanguage } from "./strings/index.js";

@@ -1,0 +1,2 @@
+/** @type {import("./index.js").Texts} */
+export const de: import("./index.js").Texts;
