@@ -3,6 +3,7 @@
 
 import { TokenProvider } from "./auth/token-provider.js";
 import { readToken } from "./auth/token.js";
+import { Network } from "./connection/network.js";
 import { Conversation } from "./conversation/conversation.js";
 import { Emitter } from "./emitter.js";
 import { ChatError } from "./errors.js";
@@ -19,6 +20,7 @@ import { WakeDetector } from "./time/wake-detector.js";
 /** @typedef {{ user_id?: string, contact_id?: string }} ParticipantInput */
 
 const DEFAULT_MAX_MESSAGES = 5_000;
+const MIN_RECONNECT_INTERVAL_MS = 1_000;
 
 /** @extends {Emitter<import("./types.js").ChatEvents>} */
 export class Chat extends Emitter {
@@ -33,7 +35,9 @@ export class Chat extends Emitter {
   #retrying = Object.freeze([]);
   /** @type {string | null} The token of the last `unauthorized` event. */
   #reportedToken = null;
-  #onWake = () => this.#retryNow();
+  #reconnectedAt = -Infinity;
+  #onWake = () => { this.#context.network.updatePlatform(); this.#retryNow(); };
+  #onOffline = () => this.#context.network.updatePlatform();
   #onVisibilityChange = () => { if (globalThis.document?.visibilityState === "visible") this.#retryNow(); };
 
   /**
@@ -53,7 +57,9 @@ export class Chat extends Emitter {
       onChange: (token) => { for (const part of this.#parts()) part.updateToken(token); },
       onRelease: () => this.#retryNow(),
     });
+    services.network.onChange = () => { for (const part of this.#parts()) part.onNetworkChange(); };
     globalThis.addEventListener?.("online", this.#onWake);
+    globalThis.addEventListener?.("offline", this.#onOffline);
     globalThis.addEventListener?.("pageshow", this.#onWake);
     globalThis.document?.addEventListener("resume", this.#onWake);
     globalThis.document?.addEventListener("visibilitychange", this.#onVisibilityChange);
@@ -133,10 +139,24 @@ export class Chat extends Emitter {
     this.#context.tokenProvider.setToken(token);
   }
 
+  /**
+   * Tries everything now that waits for another attempt. For a button: it takes effect once a second at most. The SDK also retries by
+   * itself.
+   */
+  reconnect() {
+    const now = this.#context.clock.elapsed();
+    const passedMs = now - this.#reconnectedAt;
+    if (passedMs >= 0 && passedMs < MIN_RECONNECT_INTERVAL_MS) return;
+    this.#reconnectedAt = now;
+    this.#context.network.updatePlatform();
+    for (const part of this.#parts()) part.retryNow(true);
+  }
+
   /** Ends everything. Messages that the server has not stored are lost; `pending` counts them. */
   close() {
     this.#closed = true;
     globalThis.removeEventListener?.("online", this.#onWake);
+    globalThis.removeEventListener?.("offline", this.#onOffline);
     globalThis.removeEventListener?.("pageshow", this.#onWake);
     globalThis.document?.removeEventListener("resume", this.#onWake);
     globalThis.document?.removeEventListener("visibilitychange", this.#onVisibilityChange);
@@ -237,8 +257,10 @@ export async function connect(options) {
   if (!me) throw new ChatError("the token names no participant: give `me`", { code: "token" });
   const location_id = options.location_id ?? (claims.locations.length === 1 ? claims.locations[0] : undefined);
   if (!location_id) throw new TypeError("the token is for several locations: give `location_id`");
+  const origin = globalThis.location?.origin;
+  const network = new Network(clock, origin !== undefined && origin !== new URL(base).origin);
   return new Chat({
-    http: new HttpClient(base, options.fetch ?? ((input, init) => fetch(input, init)), tokenProvider, clock),
+    http: new HttpClient(base, options.fetch ?? ((input, init) => fetch(input, init)), tokenProvider, clock, network), network,
     wsUrl: `${base.replace(/^http/, "ws")}/ws`, WebSocket, tokenProvider, clock, random,
     location_id, me, role: claims.role, maxMessages: options.maxMessages ?? DEFAULT_MAX_MESSAGES,
   });

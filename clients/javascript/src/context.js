@@ -7,6 +7,7 @@
  * Services that exist once per chat.
  * @typedef {object} Services
  * @property {import("./http/http-client.js").HttpClient} http
+ * @property {import("./connection/network.js").Network} network
  * @property {string} wsUrl
  * @property {new (url: string, protocols: string[]) => import("./types.js").WebSocketLike} WebSocket
  * @property {import("./auth/token-provider.js").TokenProvider} tokenProvider

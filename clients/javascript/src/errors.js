@@ -4,7 +4,7 @@
 /** @typedef {{ pointer: string, detail: string }} InputError */
 
 const RETRYABLE_STATUSES = [408, 425, 429];
-const RETRYABLE_CODES = ["network", "timeout", "token"];
+const RETRYABLE_CODES = ["network", "timeout", "token", "websocket_blocked", "origin_blocked"];
 
 export class ChatError extends Error {
   /**
@@ -26,8 +26,9 @@ export class ChatError extends Error {
     /** Milliseconds that the server asks to wait, or null. */
     this.retryAfter = more.retryAfter ?? null;
     /**
-     * For failures without status: `network`, `timeout`, `token`, `outbox_full`, `discarded`, `closed`. For a response that is
-     * not the chat server's: `foreign`. Otherwise the server's own code, if it gave one.
+     * For failures without status: `invalid_argument`, `network`, `timeout`, `websocket_blocked`, `origin_blocked`, `token`, `outbox_full`,
+     * `discarded`, `storage`, `closed`. For a response that is not the chat server's: `foreign`. Otherwise the server's own code, if it
+     * gave one.
      */
     this.code = more.isForeign ? "foreign" : more.code ?? "";
     /** Whether an intermediary sent the response: a proxy, a firewall, a login page. */
@@ -57,6 +58,11 @@ export class ChatError extends Error {
 export function toChatError(thrown, code) {
   if (thrown instanceof ChatError) return thrown;
   return new ChatError(thrown instanceof Error ? thrown.message : String(thrown), { code, cause: thrown });
+}
+
+/** A caller passed what the SDK cannot use. @param {string} message */
+export function invalidArgument(message) {
+  return new ChatError(message, { code: "invalid_argument" });
 }
 
 /** A rejected promise that the caller may ignore. @param {ChatError} error @returns {Promise<never>} */

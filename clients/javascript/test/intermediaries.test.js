@@ -275,7 +275,7 @@ test("HTTP and sockets fail and recover independently", async () => {
   server.cutAll();
   server.write(PATIENT, "polled");
   await clock.advance(60_000);
-  assert.deepEqual([conversation.state, texts(conversation).at(-1)], ["reconnecting", "polled"]);
+  assert.deepEqual([conversation.state, texts(conversation).at(-1)], ["blocked", "polled"]);
   assert.deepEqual(chat.retrying.map(({ work }) => work), ["connection"]);
   assert.match(conversation.error.message, /WebSocket/);
   server.handshake = () => true;

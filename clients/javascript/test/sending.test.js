@@ -31,7 +31,7 @@ test("messages wait in order offline and are sent once each", async () => {
   for (const text of ["one", "two", "three"]) conversation.send(text);
   await clock.advance(120_000);
   assert.deepEqual(statuses(conversation), ["sending", "sending", "sending"]);
-  assert.equal(conversation.state, "reconnecting");
+  assert.equal(conversation.state, "offline");
   assert.equal(chat.pending, 3);
   online = true;
   await clock.advance(60_000);
@@ -155,8 +155,8 @@ test("too long and empty messages are rejected before they show", async () => {
   const { clock, open } = await setUp();
   const conversation = open();
   await clock.advance(1_000);
-  await assert.rejects(conversation.send(""), { status: 422 });
-  await assert.rejects(conversation.send("x".repeat(8_001)), { status: 422 });
+  await assert.rejects(conversation.send(""), { code: "invalid_argument" });
+  await assert.rejects(conversation.send("x".repeat(8_001)), { code: "invalid_argument" });
   assert.equal(conversation.messages.length, 0);
   assert.equal((await conversation.send("😀".repeat(8_000))).status, "sent", "characters, not UTF-16 units");
 });

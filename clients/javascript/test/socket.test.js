@@ -181,15 +181,38 @@ test("the history is polled while no socket opens", async () => {
   assert.deepEqual(texts(conversation), ["by another way"]);
 });
 
-test("a dead connection is detected", async () => {
+test("a dead connection is detected within 35 s of its last frame, whenever that was", async () => {
+  for (const lastFrameMs of [0, 1_000, 20_000, 24_999, 25_000, 26_000, 60_001]) {
+    const { clock, server, conversation } = await connected();
+    const [socket] = server.live;
+    const { give } = socket;
+    let receivedAt = clock.elapsed();
+    socket.give = (frame) => { receivedAt = clock.elapsed(); give.call(socket, frame); };
+    await clock.advance(lastFrameMs);
+    socket.give({ type: "presence", ...PATIENT, online: true, last_seen_at: null });
+    socket.give = () => {}; // drops all frames from now on
+    let detectedAt = null;
+    conversation.on("state", (state) => { if (state === "reconnecting") detectedAt ??= clock.elapsed(); });
+    await clock.advance(60_000);
+    assert.ok(detectedAt !== null && detectedAt - receivedAt <= 35_000, `${lastFrameMs}: ${detectedAt - receivedAt}`);
+    assert.deepEqual([server.handshakes.length, conversation.state, socket.readyState], [2, "live", 3]);
+  }
+});
+
+test("a connection that dies right after an answer to a ping is detected within 35 s", async () => {
   const { clock, server, conversation } = await connected();
   const [socket] = server.live;
-  socket.readyState = 1;
-  socket.give = () => {}; // drops all frames from now on
-  await clock.advance(36_000);
-  assert.equal(server.handshakes.length, 2);
-  assert.equal(conversation.state, "live");
-  assert.equal(socket.readyState, 3);
+  const { give } = socket;
+  let answeredAt = null;
+  socket.give = (frame) => {
+    if (answeredAt !== null) return;
+    if (frame.type === "pong") answeredAt = clock.elapsed();
+    give.call(socket, frame);
+  };
+  let detectedAt = null;
+  conversation.on("state", (state) => { if (state === "reconnecting") detectedAt ??= clock.elapsed(); });
+  await clock.advance(120_000);
+  assert.equal(detectedAt - answeredAt, 35_000);
 });
 
 test("a quiet connection stays open", async () => {
@@ -205,7 +228,7 @@ test("a server that sends no first frame is abandoned", async () => {
   const conversation = open();
   await clock.advance(60_000);
   assert.ok(server.handshakes.length >= 2);
-  assert.equal(conversation.state, "connecting");
+  assert.equal(conversation.state, "blocked", "HTTP works all the while");
 });
 
 test("connect names what it lacks", async () => {

@@ -1,5 +1,5 @@
-// Detects a dead connection. Browsers report a broken line late or never. After 25 s of silence the client sends a ping; without any
-// frame in the next 10 s the connection counts as dead.
+// Detects a dead connection. Browsers report a broken line late or never. The client sends a ping 25 s after the last frame. Without any
+// frame in the next 10 s the connection counts as dead. Both times count from the frame and the ping, not from the end of a check.
 
 const PING_AFTER_MS = 25_000;
 const PONG_TIMEOUT_MS = 10_000;
@@ -27,9 +27,8 @@ export class Heartbeat {
 
   /** The connection is ready. */
   start() {
-    this.#hasReceived = false;
     this.#isPinging = false;
-    this.#receivedAt = this.#clock.elapsed();
+    this.recordActivity();
     this.#checkIn(PING_AFTER_MS);
   }
 
@@ -42,30 +41,37 @@ export class Heartbeat {
   recordActivity() {
     this.#hasReceived = true;
     this.#receivedAt = this.#clock.elapsed();
+    if (!this.#isPinging) return; // the running check reads the time
+    this.#isPinging = false;
+    this.#checkIn(PING_AFTER_MS);
   }
 
-  /** @param {boolean} [isRepeated] The timer of the ping before was late. */
-  ping(isRepeated = false) {
+  /** Checks the connection now. A check that runs already continues: a caller that pings often must not postpone its end. */
+  ping() {
+    if (this.#isPinging) this.#sendPing();
+    else this.#startPing(false);
+  }
+
+  /** @param {boolean} isRepeated The timer of the ping before was late. */
+  #startPing(isRepeated) {
     const pingedAt = this.#clock.elapsed();
-    const wasPinging = this.#isPinging;
-    if (!wasPinging || isRepeated) this.#hasReceived = false;
     this.#isPinging = true;
-    this.#sendPing();
-    if (wasPinging && !isRepeated) return; // a caller that pings often must not postpone the timeout for ever
     this.#setTimer(PONG_TIMEOUT_MS, () => {
-      if (this.#hasReceived) this.start();
-      else if (!isRepeated && this.#clock.elapsed() - pingedAt > PONG_TIMEOUT_MS + MAX_TIMER_LAG_MS) this.ping(true);
+      const isLate = this.#clock.elapsed() - pingedAt > PONG_TIMEOUT_MS + MAX_TIMER_LAG_MS;
+      if (isLate && !isRepeated) this.#startPing(true);
       else this.#onSilent();
     });
+    this.#sendPing(); // after the timer is set, which the answer replaces
   }
 
   /** @param {number} ms */
   #checkIn(ms) {
+    this.#hasReceived = false;
     this.#setTimer(ms, () => {
       const leftMs = PING_AFTER_MS - (this.#clock.elapsed() - this.#receivedAt);
-      if (!this.#hasReceived || leftMs <= 0) return this.ping();
-      this.#hasReceived = false;
-      this.#checkIn(Math.min(leftMs, PING_AFTER_MS));
+      // Without a frame since the last check the time is up, even if the page's clock was set back.
+      if (this.#hasReceived && leftMs > 0) this.#checkIn(Math.min(leftMs, PING_AFTER_MS));
+      else this.#startPing(false);
     });
   }
 

@@ -6,10 +6,12 @@
 
 import { ChatError, isSameReason, toChatError } from "../errors.js";
 import { RetryTimer } from "../retry/retry-timer.js";
+import { HandshakeFailures } from "./handshake-failures.js";
 import { Heartbeat } from "./heartbeat.js";
 import { SocketToken } from "./socket-token.js";
 
 const HANDSHAKE_TIMEOUT_MS = 15_000; // from opening to the first frame
+const HANDSHAKE_PATIENCE_MS = 3_000; // a user who asks for a new attempt does not end a younger one
 const STABLE_AFTER_MS = 10_000; // a connection that lived so long resets the backoff
 const OPEN = 1; // WebSocket.OPEN, which an injected class may lack
 
@@ -22,6 +24,7 @@ const TOO_MANY_SOCKETS = 4429;
 const CLOSE_DELAYS_MS = new Map([[OVERLOADED, 5_000], [TOO_MANY_SOCKETS, 30_000], [FORBIDDEN, 900_000]]);
 
 /** @typedef {import("../types.js").SocketState} SocketState */
+/** @typedef {Exclude<SocketState, "offline" | "blocked">} Phase */
 
 /**
  * @typedef {object} Owner
@@ -29,12 +32,10 @@ const CLOSE_DELAYS_MS = new Map([[OVERLOADED, 5_000], [TOO_MANY_SOCKETS, 30_000]
  * @property {() => Promise<unknown>} probe The same subscription over HTTP. It gives the reason for a refused handshake, which
  *   browsers hide.
  * @property {(frame: any) => void} onFrame
- * @property {() => void} onChange The state or the error changed.
+ * @property {() => void} onChange The state, the error or the time of the next attempt changed.
  */
 
 export class ReconnectingSocket {
-  /** @type {ChatError | null} Why there is no connection, if the reason is known. */
-  error = null;
   #context;
   #retryList;
   #owner;
@@ -43,12 +44,18 @@ export class ReconnectingSocket {
   #socketToken;
   /** @type {import("../types.js").WebSocketLike | null} */
   #socket = null;
-  /** @type {SocketState} */
-  #state = "closed";
+  /** @type {Phase} */
+  #phase = "closed";
+  /** @type {ChatError | null} The reason for the phase. */
+  #reason = null;
+  #failures;
+  /** @type {{ state: SocketState, error: ChatError | null, retryAt: number | null }} What the owner knows. */
+  #reported = { state: "closed", error: null, retryAt: null };
   /** @type {string | null} */
   #cursor = null;
   #isReady = false;
   #readyAt = 0;
+  #openedAt = 0;
   #attempt = 0;
   #cancelHandshakeTimer = () => {};
 
@@ -62,6 +69,7 @@ export class ReconnectingSocket {
     this.#retryList = retryList;
     this.#owner = owner;
     this.#retry = new RetryTimer(context);
+    this.#failures = new HandshakeFailures(context.clock);
     this.#heartbeat = new Heartbeat(context.clock, () => this.send({ type: "ping" }), () => void this.#handleClose(ABNORMAL, "silent"));
     this.#socketToken = new SocketToken(context, {
       send: (frame) => this.send(frame),
@@ -70,18 +78,39 @@ export class ReconnectingSocket {
     });
   }
 
+  /** @returns {SocketState} */
   get state() {
-    return this.#state;
+    const phase = this.#phase;
+    const { network } = this.#context;
+    if (phase === "closed" || phase === "refused") return phase;
+    if (phase === "live" || phase === "degraded") return network.isPlatformOffline ? "offline" : phase;
+    if (network.error) return network.error.code === "origin_blocked" ? "blocked" : "offline";
+    return this.#failures.error ? "blocked" : phase;
+  }
+
+  /** Why there is no connection, if the reason is known. @returns {ChatError | null} */
+  get error() {
+    switch (this.state) {
+      case "offline": return this.#context.network.error;
+      case "blocked": return this.#context.network.error ?? this.#failures.error;
+      default: return this.#reason;
+    }
+  }
+
+  /** When the next attempt is due at the latest, in milliseconds since 1970; null while nothing waits. */
+  get retryAt() {
+    return this.#retry.dueAt;
   }
 
   /** Whether changes do not arrive by frames at present. */
   get isInterrupted() {
-    return this.#state !== "live" && this.#state !== "closed";
+    const { state } = this;
+    return state !== "live" && state !== "closed";
   }
 
   open() {
-    if (this.#state !== "closed") return;
-    this.#setState("connecting", null);
+    if (this.#phase !== "closed") return;
+    this.#setPhase("connecting", null);
     void this.#connect();
   }
 
@@ -89,15 +118,30 @@ export class ReconnectingSocket {
     this.#dropSocket();
     this.#retry.cancel();
     this.#retry.reset();
+    this.#failures.reset();
     this.#cursor = null;
     this.#retryList.remove("connection");
-    this.#setState("closed", null);
+    this.#setPhase("closed", null);
   }
 
-  /** The network, the page or a token is back: check the connection, or connect without a wait. */
-  retryNow() {
-    if (this.#isReady) this.#heartbeat.ping();
-    else this.#retry.retryNow();
+  /**
+   * The network, the page or a token is back: check the connection, or connect without a wait.
+   * @param {boolean} [isForced] The user asks for an attempt.
+   */
+  retryNow(isForced = false) {
+    if (this.#isReady) return this.#heartbeat.ping();
+    const isHanging = this.#socket !== null && this.#context.clock.elapsed() - this.#openedAt > HANDSHAKE_PATIENCE_MS;
+    if (!isForced || !isHanging) return this.#retry.retryNow(isForced);
+    this.#dropSocket();
+    void this.#connect();
+  }
+
+  /** The network came or went, as far as the chat knows. */
+  onNetworkChange() {
+    const { network } = this.#context;
+    if (network.error) this.#failures.reset(); // the next network may let sockets pass
+    if (network.isPlatformOffline && this.#isReady) this.#heartbeat.ping();
+    this.#report();
   }
 
   /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
@@ -140,6 +184,7 @@ export class ReconnectingSocket {
     if (this.#cursor) query.set("cursor", this.#cursor);
     const socket = new this.#context.WebSocket(`${this.#context.wsUrl}?${query}`, ["chat.v1", `bearer.${token}`]);
     this.#socket = socket;
+    this.#openedAt = this.#context.clock.elapsed();
     socket.onmessage = (event) => { if (socket === this.#socket) this.#receive(event.data); };
     socket.onclose = (event) => { if (socket === this.#socket) void this.#handleClose(event.code, event.reason); };
     // A `close` event follows, except in Node.js 20, which reports a refused handshake by `error` alone.
@@ -149,6 +194,7 @@ export class ReconnectingSocket {
   /** @param {unknown} data */
   #receive(data) {
     this.#heartbeat.recordActivity();
+    this.#context.network.recordResponse();
     /** @type {any} */
     let frame;
     try {
@@ -161,14 +207,15 @@ export class ReconnectingSocket {
     else this.#socketToken.handleFrame(frame);
     this.#owner.onFrame(frame);
     if (typeof frame.cursor === "string") this.#cursor = frame.cursor; // only after the owner has handled the frame
-    if (frame.type === "ready" || frame.type === "recovered") this.#setState("live", null);
-    if (frame.type === "degraded") this.#setState("degraded", new ChatError("the server's live relay is interrupted", { code: "network" }));
+    if (frame.type === "ready" || frame.type === "recovered") this.#setPhase("live", null);
+    if (frame.type === "degraded") this.#setPhase("degraded", new ChatError("the server's live relay is interrupted", { code: "network" }));
   }
 
   #handleReady() {
     this.#isReady = true;
     this.#readyAt = this.#context.clock.elapsed();
     this.#cancelHandshakeTimer();
+    this.#failures.reset();
     this.#heartbeat.start();
     this.#retryList.remove("connection");
     this.#socketToken.onReady();
@@ -187,11 +234,13 @@ export class ReconnectingSocket {
     const attempt = this.#attempt;
     if (wasStable) this.#retry.reset();
     let cause = code === FORBIDDEN ? new ChatError(reason || "no longer allowed", { status: 403 }) : error;
-    this.#setState(code === FORBIDDEN ? "refused" : this.#state === "connecting" ? "connecting" : "reconnecting", cause);
+    this.#setPhase(code === FORBIDDEN ? "refused" : this.#phase === "connecting" ? "connecting" : "reconnecting", cause);
     const isUnexplained = !cause && !wasReady && code !== OVERLOADED && code !== TOO_MANY_SOCKETS;
     if (code === TOKEN_INVALID || isUnexplained) {
       cause = await this.#diagnose(code === TOKEN_INVALID);
       if (attempt !== this.#attempt) return;
+      if (cause) this.#failures.reset();
+      else this.#failures.record();
     }
     cause ??= new ChatError(wasReady ? `the connection was closed (${code})` : "no WebSocket connection, although HTTP works", { code: "network" });
     await this.#reconnectLater(cause, CLOSE_DELAYS_MS.get(code) ?? 0);
@@ -207,16 +256,19 @@ export class ReconnectingSocket {
     /** @type {ChatError | null} */
     let problem = cause;
     for (let delayMs = extraMs; problem; delayMs = 0) {
-      if (!problem.retryable) this.#setState("refused", problem);
-      else if (this.#state !== "refused") this.#setState(this.#state, problem);
+      if (!problem.retryable) this.#setPhase("refused", problem);
+      else if (this.#phase !== "refused") this.#setPhase(this.#phase, problem);
       this.#retryList.add("connection", problem);
-      await this.#retry.wait(problem, delayMs);
+      const isDue = this.#retry.wait(problem, delayMs);
+      this.#report();
+      await isDue;
       if (attempt !== this.#attempt) return;
-      if (this.#state !== "refused") break;
+      this.#report();
+      if (this.#phase !== "refused") break;
       problem = await this.#diagnose(false);
       if (attempt !== this.#attempt) return;
     }
-    if (this.#state === "refused") this.#setState("reconnecting", null);
+    if (this.#phase === "refused") this.#setPhase("reconnecting", null);
     void this.#connect();
   }
 
@@ -259,12 +311,19 @@ export class ReconnectingSocket {
     } catch { /* the socket was not open yet */ }
   }
 
-  /** @param {SocketState} state @param {ChatError | null} error */
-  #setState(state, error) {
-    if (this.#state === "closed" && state !== "connecting") return;
-    const hasChanged = state !== this.#state || !isSameReason(error, this.error);
-    this.#state = state;
-    this.error = error;
-    if (hasChanged) this.#owner.onChange();
+  /** @param {Phase} phase @param {ChatError | null} reason */
+  #setPhase(phase, reason) {
+    if (this.#phase === "closed" && phase !== "connecting") return;
+    this.#phase = phase;
+    this.#reason = reason;
+    this.#report();
+  }
+
+  #report() {
+    const { state, error, retryAt } = this;
+    const before = this.#reported;
+    if (state === before.state && isSameReason(error, before.error) && retryAt === before.retryAt) return;
+    this.#reported = { state, error, retryAt };
+    this.#owner.onChange();
   }
 }

@@ -1,21 +1,20 @@
 // One conversation: its messages in order, the sending of new ones, and typing. It joins the frames of the socket, the history and the
 // outbox. Each message appears once, in order, and none is lost. `Outbox`, `Timeline` and `maxMessages` bound its memory.
 
-import { ChatError, rejectedPromise } from "../errors.js";
+import { ChatError } from "../errors.js";
 import { Emitter } from "../emitter.js";
+import { PartStatus } from "../connection/part-status.js";
 import { ReconnectingSocket } from "../connection/reconnecting-socket.js";
-import { isHistory, isMessage } from "../http/shapes.js";
-import { conversationQuery, endpointFields, keyOf } from "../participants/participant.js";
+import { isHistory } from "../http/shapes.js";
+import { conversationQuery, keyOf } from "../participants/participant.js";
 import { reportLoads } from "../retry/load-reporter.js";
 import { RetryList } from "../retry/retry-list.js";
-import { findContentProblem, toWellFormed } from "./content.js";
 import { History } from "./history.js";
+import { MessageSender } from "./message-sender.js";
 import { OrderedNotifier } from "./ordered-notifier.js";
-import { Outbox } from "./outbox.js";
 import { ReceiptSender } from "./receipt-sender.js";
 import { Timeline } from "./timeline.js";
 import { TypingState } from "./typing-state.js";
-import { uuidv7 } from "./uuid.js";
 
 /** @typedef {import("../types.js").Message} Message */
 /** @typedef {import("../types.js").ServerMessage} ServerMessage */
@@ -27,7 +26,7 @@ export class Conversation extends Emitter {
   #query;
   #timeline;
   #socket;
-  #outbox;
+  #sender;
   #receipts;
   #history;
   #notifier;
@@ -36,9 +35,7 @@ export class Conversation extends Emitter {
   #retrying;
   #useCount = 1; // calls of `Chat.conversation` without their `close`
   #closed = false;
-  #isChangeScheduled = false;
-  /** @type {import("../types.js").State} */
-  #lastState = "closed";
+  #status;
 
   /**
    * @param {import("../context.js").Context} context
@@ -50,18 +47,22 @@ export class Conversation extends Emitter {
     this.peer = peer;
     this.#context = context;
     this.#query = conversationQuery(context.location_id, context.me, peer);
+    this.#status = new PartStatus({
+      getSocket: () => this.#socket, getLoadError: () => this.#history.error,
+      onState: (state) => this.emit("state", state), onChange: () => this.emit("change", undefined),
+    });
     this.#timeline = new Timeline(context.me);
     this.#retrying = new RetryList({
-      onChange: () => { this.#scheduleChange(); context.onRetryingChange(); }, onFailed: context.warn, onRecovered: context.onRecovered,
+      onChange: () => { this.#status.scheduleChange(); context.onRetryingChange(); }, onFailed: context.warn, onRecovered: context.onRecovered,
     });
-    this.#outbox = this.#createOutbox();
+    this.#sender = this.#createSender();
     this.#receipts = this.#createReceiptSender();
     this.#history = this.#createHistory();
     this.#presence = context.presence.watch(peer, {
       onFailed: (error) => this.#retrying.add("presence", error), onRecovered: () => this.#retrying.remove("presence"),
     });
     this.#notifier = new OrderedNotifier(context.clock, () => this.#history.firstMissingSeq, (message) => this.emit("message", message));
-    this.#typing = new TypingState(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#scheduleChange());
+    this.#typing = new TypingState(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#status.scheduleChange());
     this.#socket = this.#createSocket();
     this.#presence.open();
     this.#socket.open();
@@ -83,15 +84,18 @@ export class Conversation extends Emitter {
     return this.#history.hasMore;
   }
 
-  /** @returns {import("../types.js").State} */
   get state() {
-    const { state } = this.#socket;
-    return state === "live" && this.#history.error ? "incomplete" : state;
+    return this.#status.state;
   }
 
   /** Why the state is not `live`, if the reason is known. */
   get error() {
-    return this.#socket.error ?? this.#history.error;
+    return this.#status.error;
+  }
+
+  /** When the next attempt to connect is due at the latest, in milliseconds since 1970; null while nothing waits. */
+  get retryAt() {
+    return this.#status.retryAt;
   }
 
   /** The work that failed and will be retried, with its last error. The same array until something changes. */
@@ -111,7 +115,7 @@ export class Conversation extends Emitter {
 
   /** The number of messages that the server has not stored yet. */
   get pending() {
-    return this.#outbox.size;
+    return this.#sender.size;
   }
 
   /**
@@ -120,17 +124,9 @@ export class Conversation extends Emitter {
    * @returns {Promise<Message>} Resolves when the server has stored it. A page that shows `messages` need not wait for it.
    */
   send(text) {
-    const { clock } = this.#context;
-    const content = toWellFormed(text);
-    const problem = findContentProblem(content);
-    if (problem) return rejectedPromise(new ChatError(problem, { status: 422 }));
-    if (this.#closed) return rejectedPromise(new ChatError("the conversation was closed", { code: "closed" }));
-    if (this.#outbox.isFull) return rejectedPromise(new ChatError("too many messages wait to be sent", { code: "outbox_full" }));
-    const client_message_id = uuidv7(clock.now());
-    this.#timeline.addPending(client_message_id, content, new Date(clock.now()).toISOString());
-    this.#typing.resetThrottle();
-    this.#scheduleChange();
-    return this.#post(client_message_id, content);
+    const { sent, isAccepted } = this.#sender.send(text, this.#closed);
+    if (isAccepted) this.#typing.resetThrottle();
+    return sent;
   }
 
   /**
@@ -139,11 +135,7 @@ export class Conversation extends Emitter {
    * @returns {Promise<Message>}
    */
   retry(message) {
-    const failed = this.messages.find((one) => one.key === message.key && one.status === "failed");
-    if (!failed?.client_message_id) return rejectedPromise(new ChatError("there is no such failed message", { code: "closed" }));
-    this.#timeline.setSendError(failed.client_message_id, null);
-    this.#scheduleChange();
-    return this.#post(failed.client_message_id, failed.content);
+    return this.#sender.retry(message);
   }
 
   /**
@@ -153,12 +145,7 @@ export class Conversation extends Emitter {
    *   retries it.
    */
   discard(message) {
-    const found = this.messages.find((one) => one.key === message.key && one.id === null);
-    if (!found?.client_message_id) return false;
-    if (found.status === "sending" && !this.#outbox.discard(found.client_message_id)) return false;
-    this.#timeline.removePending(found.client_message_id);
-    this.#scheduleChange();
-    return true;
+    return this.#sender.discard(message);
   }
 
   /**
@@ -209,20 +196,26 @@ export class Conversation extends Emitter {
   /** For `Chat`: ends everything. @internal */
   destroy() {
     if (!this.#closed) this.#closeParts();
-    this.#outbox.close();
+    this.#sender.close();
   }
 
-  /** For `Chat`: the network, the page or a token is back. @internal */
-  retryNow() {
-    this.#outbox.retryNow();
-    this.#receipts.retryNow();
-    this.#history.retryNow();
-    this.#socket.retryNow();
+  /** For `Chat`: the network, the page or a token is back. @internal @param {boolean} [isForced] The user asks for an attempt. */
+  retryNow(isForced) {
+    this.#sender.retryNow(isForced);
+    this.#receipts.retryNow(isForced);
+    this.#history.retryNow(isForced);
+    if (isForced) this.#presence.retryNow();
+    this.#socket.retryNow(isForced);
+  }
+
+  /** For `Chat`. @internal */
+  onNetworkChange() {
+    this.#socket.onNetworkChange();
   }
 
   /** For `Chat`: other work succeeded. @internal @param {boolean} hadFailed */
   shortenWait(hadFailed) {
-    this.#outbox.shortenWait(hadFailed);
+    this.#sender.shortenWait(hadFailed);
     this.#receipts.shortenWait(hadFailed);
     this.#history.shortenWait(hadFailed);
     this.#presence.shortenWait(hadFailed);
@@ -236,21 +229,21 @@ export class Conversation extends Emitter {
 
   /** For `Chat`: the presence of a participant changed. @internal @param {import("../types.js").Participant} participant */
   onPresenceChange(participant) {
-    if (keyOf(participant) === keyOf(this.peer)) this.#scheduleChange();
+    if (keyOf(participant) === keyOf(this.peer)) this.#status.scheduleChange();
   }
 
-  #createOutbox() {
-    return new Outbox({
-      post: (body) => this.#context.http.post("/chat/send", body, isMessage),
-      onSent: (message) => {
+  #createSender() {
+    return new MessageSender(this.#context, this.peer, this.#timeline, {
+      onStored: (message) => {
         const { message: shown } = this.#merge(message);
         this.#history.checkForGap();
         return shown;
       },
-      onFailed: (entry, error) => { this.#timeline.setSendError(entry.client_message_id, error); this.#scheduleChange(); },
+      onChange: () => this.#status.scheduleChange(),
+      onSettled: () => { if (this.#closed && this.#sender.size === 0) this.#context.removeConversation(this); },
       onWaiting: (error) => this.#retrying.add("send", error),
       onIdle: () => this.#retrying.remove("send"),
-    }, this.#context);
+    });
   }
 
   #createReceiptSender() {
@@ -261,14 +254,14 @@ export class Conversation extends Emitter {
         }
       },
       onWaiting: (error) => this.#retrying.add("receipts", error),
-      onDone: () => this.#retrying.remove("receipts"),
+      onIdle: () => this.#retrying.remove("receipts"),
     });
   }
 
   #createHistory() {
     return new History(this.#context, this.#query, this.#timeline, {
       mergePage: (messages, isOld) => this.#mergePage(messages, isOld),
-      onChange: () => this.#scheduleChange(),
+      onChange: () => this.#status.scheduleChange(),
       onIdle: () => this.#notifier.flush(),
       ...reportLoads("history", this.#retrying, { onRefused: (error) => this.emit("error", error), onChange: () => this.#updateState() }),
     });
@@ -281,23 +274,6 @@ export class Conversation extends Emitter {
       onFrame: (frame) => this.#handleFrame(frame),
       onChange: () => this.#updateState(),
     });
-  }
-
-  /** @param {string} id @param {string} content @returns {Promise<Message>} */
-  #post(id, content) {
-    const { me, location_id } = this.#context;
-    const body = { location_id, content, client_message_id: id, ...endpointFields(me, this.peer) };
-    /** @type {Promise<Message>} */
-    const sent = new Promise((resolve, reject) => this.#outbox.add({
-      client_message_id: id, body,
-      settle: (outcome) => {
-        if (outcome instanceof ChatError) reject(outcome);
-        else resolve(outcome);
-        if (this.#closed && this.#outbox.size === 0) this.#context.removeConversation(this);
-      },
-    }));
-    sent.catch(() => {}); // the status of the message shows the failure as well
-    return sent;
   }
 
   /** @param {any} frame */
@@ -337,11 +313,7 @@ export class Conversation extends Emitter {
     this.#history.setPolling(isInterrupted && mayPoll);
     this.#presence.setFramesAvailable(!isInterrupted, mayPoll);
     if (isInterrupted) this.#typing.stopPeerTyping();
-    if (state !== this.#lastState) {
-      this.#lastState = state;
-      this.emit("state", state);
-    }
-    this.#scheduleChange();
+    this.#status.update();
   }
 
   #closeParts() {
@@ -354,7 +326,7 @@ export class Conversation extends Emitter {
     this.#receipts.close();
     this.#typing.stopPeerTyping();
     for (const work of /** @type {Work[]} */ (["history", "presence", "token"])) this.#retrying.remove(work);
-    if (this.#outbox.size === 0) this.#context.removeConversation(this);
+    if (this.#sender.size === 0) this.#context.removeConversation(this);
   }
 
   /**
@@ -363,18 +335,18 @@ export class Conversation extends Emitter {
    */
   #merge(message, isOld = false) {
     const merged = this.#timeline.merge(message);
-    if (merged.confirms) this.#outbox.confirm(merged.message);
+    if (merged.confirms) this.#sender.confirm(merged.message);
     if (merged.isNew || merged.confirms) {
       if (this.#timeline.trim(this.#context.maxMessages)) this.#history.hasMore = true;
       if (!isOld && merged.isNew && !merged.confirms) this.#notifier.add(merged.message);
     }
-    this.#scheduleChange();
+    this.#status.scheduleChange();
     return merged;
   }
 
   /** @param {string[]} ids @param {{ delivered_at?: string, read_at?: string }} times */
   #applyReceipt(ids, times) {
-    if (this.#timeline.applyReceipt(ids, times).length > 0) this.#scheduleChange();
+    if (this.#timeline.applyReceipt(ids, times).length > 0) this.#status.scheduleChange();
   }
 
   /** @param {ServerMessage[]} messages @param {boolean} isOld */
@@ -386,11 +358,5 @@ export class Conversation extends Emitter {
     }
     // The gateway confirms the delivery of frames. The delivery of a page is for the client to confirm.
     if (received.length > 0 && this.#context.role !== "service") void this.#receipts.mark("delivered", received).catch(() => {});
-  }
-
-  #scheduleChange() {
-    if (this.#isChangeScheduled) return;
-    this.#isChangeScheduled = true;
-    queueMicrotask(() => { this.#isChangeScheduled = false; this.emit("change", undefined); });
   }
 }

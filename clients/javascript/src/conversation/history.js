@@ -84,9 +84,9 @@ export class History {
     this.#refetcher.setPolling(isPolling);
   }
 
-  /** The network, the page or a token is back. */
-  retryNow() {
-    this.#refetcher.retryNow();
+  /** The network, the page or a token is back. @param {boolean} [isForced] */
+  retryNow(isForced) {
+    this.#refetcher.retryNow(isForced);
   }
 
   /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */

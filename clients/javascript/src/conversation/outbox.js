@@ -5,7 +5,7 @@
 // computer.
 
 import { ChatError, toChatError } from "../errors.js";
-import { RetryTimer } from "../retry/retry-timer.js";
+import { ReportedRetry } from "../retry/reported-retry.js";
 
 const DEFAULT_CAPACITY = 500;
 
@@ -21,13 +21,13 @@ const DEFAULT_CAPACITY = 500;
  */
 
 /**
- * @typedef {object} Owner
+ * @typedef {object} OutboxOwner
  * @property {(body: object) => Promise<ServerMessage>} post
  * @property {(message: ServerMessage) => Message} onSent The server stored it. Returns the message as the conversation shows it.
  * @property {(entry: Entry, error: ChatError) => void} onFailed The server rejected it. There is no retry.
- * @property {(error: ChatError) => void} onWaiting The outbox will retry.
- * @property {() => void} onIdle No retry is due.
  */
+
+/** @typedef {OutboxOwner & import("../retry/reported-retry.js").Owner} Owner */
 
 export class Outbox {
   #owner;
@@ -48,7 +48,7 @@ export class Outbox {
   constructor(owner, { clock, random }, capacity = DEFAULT_CAPACITY) {
     this.#owner = owner;
     this.#capacity = capacity;
-    this.#retry = new RetryTimer({ clock, random }, { base: 500, cap: 15_000 });
+    this.#retry = new ReportedRetry({ clock, random }, { base: 500, cap: 15_000 }, owner);
   }
 
   get size() {
@@ -88,9 +88,9 @@ export class Outbox {
     return entry !== null;
   }
 
-  /** The network, the page or a token is back. */
-  retryNow() {
-    this.#retry.retryNow();
+  /** The network, the page or a token is back. @param {boolean} [isForced] */
+  retryNow(isForced) {
+    this.#retry.retryNow(isForced);
   }
 
   /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
@@ -110,8 +110,7 @@ export class Outbox {
       const entry = this.#queue[0];
       try {
         const message = await this.#owner.post(entry.body);
-        this.#retry.reset();
-        this.#owner.onIdle();
+        this.#retry.succeed();
         if (this.#closed) return;
         // `onSent` confirms the entry. The second removal makes sure that the outbox never posts it again.
         const shown = this.#owner.onSent(message);
@@ -122,15 +121,14 @@ export class Outbox {
       }
     }
     this.#running = false;
-    this.#owner.onIdle();
+    this.#retry.stop();
   }
 
   /** @param {Entry} entry @param {ChatError} error */
   async #handleFailure(entry, error) {
     entry.mayBeStored ||= !isRejectedForCertain(error); // a later refusal says nothing about an earlier attempt
-    if (error.retryable || error.isUnauthorized) { // after a 401 another token may come
+    if (ReportedRetry.isWorthwhile(error)) {
       this.#lastError = error;
-      this.#owner.onWaiting(error);
       await this.#retry.wait(error);
       this.#lastError = null;
     } else {

@@ -3,7 +3,7 @@
 
 import { toChatError } from "../errors.js";
 import { isMarks } from "../http/shapes.js";
-import { RetryTimer } from "../retry/retry-timer.js";
+import { ReportedRetry } from "../retry/reported-retry.js";
 import { CancellableDelay } from "../time/cancellable-delay.js";
 
 const BATCH_DELAY_MS = 50;
@@ -12,12 +12,7 @@ const MAX_IDS_PER_REQUEST = 500;
 /** @typedef {"delivered" | "read"} Kind */
 /** @typedef {{ id: string, delivered_at: string | null, read_at: string | null }} Marked */
 
-/**
- * @typedef {object} Owner
- * @property {(marked: Marked[]) => void} onMarked What the server stored.
- * @property {(error: import("../errors.js").ChatError) => void} onWaiting The sender will retry.
- * @property {() => void} onDone No retry is due.
- */
+/** @typedef {{ onMarked: (marked: Marked[]) => void } & import("../retry/reported-retry.js").Owner} Owner `onMarked`: what the server stored. */
 
 export class ReceiptSender {
   #http;
@@ -37,7 +32,7 @@ export class ReceiptSender {
   constructor({ http, clock, random }, owner) {
     this.#http = http;
     this.#batchDelay = new CancellableDelay(clock);
-    this.#retry = new RetryTimer({ clock, random }, { base: 500, cap: 30_000 });
+    this.#retry = new ReportedRetry({ clock, random }, { base: 500, cap: 30_000 }, owner);
     this.#owner = owner;
   }
 
@@ -57,9 +52,9 @@ export class ReceiptSender {
     return this.#running;
   }
 
-  /** The network, the page or a token is back. */
-  retryNow() {
-    this.#retry.retryNow();
+  /** The network, the page or a token is back. @param {boolean} [isForced] */
+  retryNow(isForced) {
+    this.#retry.retryNow(isForced);
   }
 
   /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
@@ -86,24 +81,22 @@ export class ReceiptSender {
       const { kind, ids } = this.#nextBatch();
       try {
         const { marked } = await this.#http.put(`/chat/${kind}`, { message_ids: ids }, isMarks);
-        this.#retry.reset();
-        this.#owner.onDone();
+        this.#retry.succeed();
         this.#removeWaiting(ids, kind);
         this.#owner.onMarked(marked);
       } catch (thrown) {
         const error = toChatError(thrown, "network");
-        if (!error.retryable && !error.isUnauthorized) {
-          this.#owner.onDone();
+        if (!ReportedRetry.isWorthwhile(error)) {
+          this.#retry.stop();
           this.#removeWaiting(ids, kind);
           refusal ??= error; // the other receipts still go out
           continue;
         }
         if (this.#closed) {
-          this.#owner.onDone();
+          this.#retry.stop();
           this.#waiting.clear();
           throw error;
         }
-        this.#owner.onWaiting(error);
         await this.#retry.wait(error);
       }
     }

@@ -20,6 +20,7 @@ export class HttpClient {
   #fetch;
   #tokenProvider;
   #clock;
+  #network;
   /** Called after each successful response. @type {() => void} */
   onSuccess = () => {};
 
@@ -27,13 +28,15 @@ export class HttpClient {
    * @param {string} base
    * @param {(input: string, init: RequestInit) => Promise<Response>} fetch
    * @param {import("../auth/token-provider.js").TokenProvider} tokenProvider
-   * @param {import("../types.js").Clock} clock
+   * @param {import("../time/clock.js").FullClock} clock
+   * @param {import("../connection/network.js").Network} network
    */
-  constructor(base, fetch, tokenProvider, clock) {
+  constructor(base, fetch, tokenProvider, clock, network) {
     this.#base = base;
     this.#fetch = fetch;
     this.#tokenProvider = tokenProvider;
     this.#clock = clock;
+    this.#network = network;
   }
 
   /**
@@ -74,8 +77,12 @@ export class HttpClient {
   /** @param {string} method @param {string} path @param {object | undefined} body @param {Shape} shape @param {string} token */
   async #exchange(method, path, body, shape, token) {
     const timeout = new ExchangeTimeout(this.#clock);
+    const startedAt = this.#clock.elapsed();
+    let hasResponse = false;
     try {
       const response = await this.#send(method, path, body, token, timeout);
+      hasResponse = true;
+      this.#network.recordResponse();
       const text = await readText(response, timeout);
       if (!response.ok) throw errorFromResponse(response, text, this.#clock.now());
       const value = parseObject(text);
@@ -86,7 +93,20 @@ export class HttpClient {
     } catch (thrown) {
       const error = toChatError(thrown, "network");
       if (error.isUnauthorized) this.#tokenProvider.markRefused(token);
+      if (!hasResponse) this.#network.recordFailure(error, startedAt, () => this.#reach());
       throw error;
+    } finally {
+      timeout.cancel();
+    }
+  }
+
+  /** A request that gets a response even if the server does not accept the page's origin. The page cannot read the response. */
+  async #reach() {
+    const timeout = new ExchangeTimeout(this.#clock);
+    try {
+      timeout.restart(SILENCE_TIMEOUT_MS);
+      const fetch = this.#fetch;
+      await timeout.race(fetch(`${this.#base}/healthz`, { mode: "no-cors", credentials: "omit", cache: "no-store", signal: timeout.signal }));
     } finally {
       timeout.cancel();
     }

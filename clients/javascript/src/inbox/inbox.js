@@ -2,6 +2,7 @@
 // replay. After an interruption the inbox loads its rows again. `InboxRows` bounds its memory.
 
 import { Emitter } from "../emitter.js";
+import { PartStatus } from "../connection/part-status.js";
 import { ReconnectingSocket } from "../connection/reconnecting-socket.js";
 import { reportLoads } from "../retry/load-reporter.js";
 import { Refetcher } from "../retry/refetcher.js";
@@ -19,22 +20,24 @@ export class Inbox extends Emitter {
   #refetcher;
   #socket;
   #retrying;
-  #isChangeScheduled = false;
+  #status;
   /** @type {(() => void) | null} */
   #cancelInvalidation = null;
   #useCount = 1; // calls of `Chat.inbox` without their `close`
   #closed = false;
-  /** @type {import("../types.js").State} */
-  #lastState = "closed";
 
   /** @param {import("../context.js").Context} context */
   constructor(context) {
     super();
     this.#context = context;
+    this.#status = new PartStatus({
+      getSocket: () => this.#socket, getLoadError: () => this.#refetcher.error,
+      onState: (state) => this.emit("state", state), onChange: () => this.emit("change", undefined),
+    });
     this.#rows = new InboxRows(context.me);
-    this.#loader = new InboxLoader(context, this.#rows, () => this.#scheduleChange());
+    this.#loader = new InboxLoader(context, this.#rows, () => this.#status.scheduleChange());
     this.#retrying = new RetryList({
-      onChange: () => { this.#scheduleChange(); context.onRetryingChange(); }, onFailed: context.warn, onRecovered: context.onRecovered,
+      onChange: () => { this.#status.scheduleChange(); context.onRetryingChange(); }, onFailed: context.warn, onRecovered: context.onRecovered,
     });
     this.#refetcher = new Refetcher(context, {
       load: () => this.#loader.refetch(),
@@ -72,15 +75,18 @@ export class Inbox extends Emitter {
     return this.rows.reduce((sum, row) => sum + row.unread_count, 0);
   }
 
-  /** @returns {import("../types.js").State} */
   get state() {
-    const { state } = this.#socket;
-    return state === "live" && this.#refetcher.error ? "incomplete" : state;
+    return this.#status.state;
   }
 
   /** Why the state is not `live`, if the reason is known. */
   get error() {
-    return this.#socket.error ?? this.#refetcher.error;
+    return this.#status.error;
+  }
+
+  /** When the next attempt to connect is due at the latest, in milliseconds since 1970; null while nothing waits. */
+  get retryAt() {
+    return this.#status.retryAt;
   }
 
   /** The work that failed and will be retried, with its last error. The same array until something changes. */
@@ -121,10 +127,15 @@ export class Inbox extends Emitter {
     this.#context.onPartClosed();
   }
 
-  /** For `Chat`: the network, the page or a token is back. @internal */
-  retryNow() {
-    this.#refetcher.retryNow();
-    this.#socket.retryNow();
+  /** For `Chat`: the network, the page or a token is back. @internal @param {boolean} [isForced] The user asks for an attempt. */
+  retryNow(isForced) {
+    this.#refetcher.retryNow(isForced);
+    this.#socket.retryNow(isForced);
+  }
+
+  /** For `Chat`. @internal */
+  onNetworkChange() {
+    this.#socket.onNetworkChange();
   }
 
   /** For `Chat`: other work succeeded. @internal @param {boolean} hadFailed */
@@ -158,18 +169,7 @@ export class Inbox extends Emitter {
 
   /** The socket's state changed, or the error of the loads. */
   #updateState() {
-    const { state } = this;
-    this.#refetcher.setPolling(this.#socket.isInterrupted && state !== "refused");
-    if (state !== this.#lastState) {
-      this.#lastState = state;
-      this.emit("state", state);
-    }
-    this.#scheduleChange();
-  }
-
-  #scheduleChange() {
-    if (this.#isChangeScheduled) return;
-    this.#isChangeScheduled = true;
-    queueMicrotask(() => { this.#isChangeScheduled = false; this.emit("change", undefined); });
+    this.#refetcher.setPolling(this.#socket.isInterrupted && this.state !== "refused");
+    this.#status.update();
   }
 }

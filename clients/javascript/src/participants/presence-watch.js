@@ -63,6 +63,11 @@ export class PresenceWatch {
     this.#refetcher.skipWait();
   }
 
+  /** The user asks for an attempt. */
+  retryNow() {
+    this.#refetcher.retryNow(true);
+  }
+
   /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
   shortenWait(hadFailed) {
     this.#refetcher.shortenWait(hadFailed);

@@ -61,9 +61,9 @@ export class Refetcher {
     this.#schedulePoll();
   }
 
-  /** The network, the page or a token is back. */
-  retryNow() {
-    this.#retry.retryNow();
+  /** The network, the page or a token is back. @param {boolean} [isForced] Not even the server's `Retry-After` counts. */
+  retryNow(isForced) {
+    this.#retry.retryNow(isForced);
     if (this.#polling) this.refetch();
   }
 

@@ -1,6 +1,6 @@
 // Decides when failed work runs again. Each failure makes the wait longer, up to a maximum. Four events end a wait early:
 //
-// - `retryNow`: the network, the page or a token is back. It respects the `Retry-After` of the server.
+// - `retryNow`: the network, the page or a token is back. It respects the `Retry-After` of the server, unless the user asked for it.
 // - `shortenWait`: other work succeeded. Each failure makes this count less, so work that cannot succeed does not follow the pace
 //   of work that does. Success of work that had failed before counts more.
 // - `cancel`: the owner gives the work up.
@@ -25,6 +25,8 @@ export class RetryTimer {
   #failures = 0;
   /** @type {Wait | null} */
   #wait = null;
+  /** @type {number | null} */
+  #dueAt = null;
 
   /**
    * @param {{ clock: import("../types.js").Clock, random: () => number }} context
@@ -58,9 +60,15 @@ export class RetryTimer {
     this.#refusedBackoff.reset();
   }
 
-  /** The network, the page or a token is back. */
-  retryNow() {
-    this.#wait?.retryNow();
+  /** When the next attempt is due at the latest, in milliseconds since 1970; null while nothing waits. */
+  get dueAt() {
+    return this.#dueAt;
+  }
+
+  /** The network, the page or a token is back. @param {boolean} [isForced] Not even the server's `Retry-After` counts. */
+  retryNow(isForced = false) {
+    if (isForced) this.#wait?.finish();
+    else this.#wait?.retryNow();
   }
 
   /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
@@ -80,7 +88,7 @@ export class RetryTimer {
     const cancelTimers = [];
     const finish = () => {
       for (const cancelTimer of cancelTimers) cancelTimer();
-      this.#wait = null;
+      this.#wait = this.#dueAt = null;
       resolve();
     };
     /** A function that ends the wait, but not before `minMs` have passed. @param {number} minMs */
@@ -97,6 +105,7 @@ export class RetryTimer {
       recovered: finishAfter(Math.max(requestedMs + extraMs, Math.min(ignoredMs, MAX_RECOVERED_WAIT_MS))),
       finish,
     };
+    this.#dueAt = this.#clock.now() + totalMs;
     cancelTimers.push(this.#clock.after(totalMs, finish));
   }
 }
