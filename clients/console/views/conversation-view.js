@@ -14,6 +14,8 @@ const BANNERS = {
   incomplete: "Some messages cannot be loaded. The page tries again; you can send messages.",
   degraded: "Live updates are interrupted. New messages arrive a few seconds late; you can send messages.",
   reconnecting: "The connection is interrupted. The page sends your messages when it is back.",
+  offline: "You are offline. The page sends your messages when the connection is back.",
+  blocked: "This network blocks live updates. New messages arrive a few seconds late; you can send messages.",
 };
 
 export class ConversationView {

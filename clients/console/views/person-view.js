@@ -8,7 +8,7 @@ import { createAvatar, describeParticipant, isSameParticipant } from "../demo-pe
 import { extractToken } from "../session.js";
 
 const STATES = {
-  connecting: "Connecting…", live: "Connected", incomplete: "Delayed", degraded: "Delayed", reconnecting: "Reconnecting…", refused: "No access", closed: "Offline",
+  connecting: "Connecting…", live: "Connected", incomplete: "Delayed", degraded: "Delayed", reconnecting: "Reconnecting…", offline: "Offline", blocked: "Delayed", refused: "No access", closed: "Offline",
 };
 
 export class PersonView {

@@ -44,6 +44,11 @@ export class Chat extends Emitter<import("./types.js").ChatEvents> {
      * @param {string} token
      */
     setToken(token: string): void;
+    /**
+     * Tries everything now that waits for another attempt. For a button: it takes effect once a second at most. The SDK also retries by
+     * itself.
+     */
+    reconnect(): void;
     /** Ends everything. Messages that the server has not stored are lost; `pending` counts them. */
     close(): void;
     #private;

@@ -5,6 +5,7 @@ export type ChatError = import("./errors.js").ChatError;
  */
 export type Services = {
     http: import("./http/http-client.js").HttpClient;
+    network: import("./connection/network.js").Network;
     wsUrl: string;
     WebSocket: new (url: string, protocols: string[]) => import("./types.js").WebSocketLike;
     tokenProvider: import("./auth/token-provider.js").TokenProvider;

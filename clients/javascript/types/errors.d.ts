@@ -4,6 +4,8 @@
  * @param {string} code
  */
 export function toChatError(thrown: unknown, code: string): ChatError;
+/** A caller passed what the SDK cannot use. @param {string} message */
+export function invalidArgument(message: string): ChatError;
 /** A rejected promise that the caller may ignore. @param {ChatError} error @returns {Promise<never>} */
 export function rejectedPromise(error: ChatError): Promise<never>;
 /**
@@ -39,8 +41,9 @@ export class ChatError extends Error {
     /** Milliseconds that the server asks to wait, or null. */
     retryAfter: number | null;
     /**
-     * For failures without status: `network`, `timeout`, `token`, `outbox_full`, `discarded`, `closed`. For a response that is
-     * not the chat server's: `foreign`. Otherwise the server's own code, if it gave one.
+     * For failures without status: `invalid_argument`, `network`, `timeout`, `websocket_blocked`, `origin_blocked`, `token`, `outbox_full`,
+     * `discarded`, `storage`, `closed`. For a response that is not the chat server's: `foreign`. Otherwise the server's own code, if it
+     * gave one.
      */
     code: string;
     /** Whether an intermediary sent the response: a proxy, a firewall, a login page. */

@@ -71,13 +71,16 @@ export type Message = {
 /**
  * The state of a connection.
  */
-export type SocketState = "connecting" | "live" | "degraded" | "reconnecting" | "refused" | "closed";
+export type SocketState = "connecting" | "live" | "degraded" | "reconnecting" | "offline" | "blocked" | "refused" | "closed";
 /**
  * - `connecting`: the first connection is not open yet.
  * - `live`: everything has arrived, or is loading.
  * - `incomplete`: connected, but a load failed that would fill a gap. `error` gives the reason. The SDK retries.
  * - `degraded`: connected, but the server's live relay is interrupted. The SDK polls.
  * - `reconnecting`: the connection is lost. The SDK polls and reconnects.
+ * - `offline`: there is no connection, and no request reaches the server. The code of `error` is `network` or `timeout`.
+ * - `blocked`: HTTP works, and WebSockets do not: a proxy or a firewall blocks them (`error` has the code `websocket_blocked`). The SDK
+ *   polls. With the code `origin_blocked` the server does not accept pages of this origin, and nothing works.
  * - `refused`: the server refuses this participant. `error` gives the reason. The SDK retries less and less often.
  * - `closed`: by `close()`.
  */

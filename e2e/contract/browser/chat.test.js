@@ -60,10 +60,10 @@ test("two windows chat across a reload and a cut connection", async (t) => {
   await message(one.page, "me", "Are my results there?", "read");
   const seen = await watch(two.page, "me");
   cable.cut();
-  await state(two.page, "me", "reconnecting");
+  await state(two.page, "me", "offline");
   await send(two.page, "me", "Written in the lift");
   await message(two.page, "me", "Written in the lift", "sending");
-  await part(two.page, "me", "banner").filter({ hasText: "interrupted" }).waitFor();
+  await part(two.page, "me", "banner").filter({ hasText: "You are offline" }).waitFor();
   await send(one.page, "me", "They are fine");
   await message(one.page, "me", "They are fine", "sent");
   cable.mend();

@@ -10,7 +10,7 @@ export class Heartbeat {
     stop(): void;
     /** A frame arrived. */
     recordActivity(): void;
-    /** @param {boolean} [isRepeated] The timer of the ping before was late. */
-    ping(isRepeated?: boolean): void;
+    /** Checks the connection now. A check that runs already continues: a caller that pings often must not postpone its end. */
+    ping(): void;
     #private;
 }

@@ -16,10 +16,11 @@ export class Conversation extends Emitter<import("../types.js").ConversationEven
     get loaded(): boolean;
     /** Whether the server has older messages, which `loadOlder()` loads. */
     get hasMore(): boolean;
-    /** @returns {import("../types.js").State} */
     get state(): import("../types.js").State;
     /** Why the state is not `live`, if the reason is known. */
     get error(): ChatError | null;
+    /** When the next attempt to connect is due at the latest, in milliseconds since 1970; null while nothing waits. */
+    get retryAt(): number | null;
     /** The work that failed and will be retried, with its last error. The same array until something changes. */
     get retrying(): readonly import("../types.js").Retried[];
     /** Whether the peer is typing. */
@@ -68,8 +69,10 @@ export class Conversation extends Emitter<import("../types.js").ConversationEven
     reopen(): void;
     /** For `Chat`: ends everything. @internal */
     destroy(): void;
-    /** For `Chat`: the network, the page or a token is back. @internal */
-    retryNow(): void;
+    /** For `Chat`: the network, the page or a token is back. @internal @param {boolean} [isForced] The user asks for an attempt. */
+    retryNow(isForced?: boolean): void;
+    /** For `Chat`. @internal */
+    onNetworkChange(): void;
     /** For `Chat`: other work succeeded. @internal @param {boolean} hadFailed */
     shortenWait(hadFailed: boolean): void;
     /** For `Chat`: there is a fresh token. @internal @param {string} token */

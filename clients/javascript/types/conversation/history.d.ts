@@ -31,8 +31,8 @@ export class History {
     refetchNow(): void;
     /** @param {boolean} isPolling Whether frames are missing, so that polling replaces them. */
     setPolling(isPolling: boolean): void;
-    /** The network, the page or a token is back. */
-    retryNow(): void;
+    /** The network, the page or a token is back. @param {boolean} [isForced] */
+    retryNow(isForced?: boolean): void;
     /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
     shortenWait(hadFailed: boolean): void;
     /** Ignores the results of running loads. */

@@ -8,13 +8,12 @@
  * @property {boolean} [mayBeStored] At least one attempt ended without proof that the server did not store the message.
  */
 /**
- * @typedef {object} Owner
+ * @typedef {object} OutboxOwner
  * @property {(body: object) => Promise<ServerMessage>} post
  * @property {(message: ServerMessage) => Message} onSent The server stored it. Returns the message as the conversation shows it.
  * @property {(entry: Entry, error: ChatError) => void} onFailed The server rejected it. There is no retry.
- * @property {(error: ChatError) => void} onWaiting The outbox will retry.
- * @property {() => void} onIdle No retry is due.
  */
+/** @typedef {OutboxOwner & import("../retry/reported-retry.js").Owner} Owner */
 export class Outbox {
     /**
      * @param {Owner} owner
@@ -38,8 +37,8 @@ export class Outbox {
      * @returns {boolean}
      */
     discard(client_message_id: string): boolean;
-    /** The network, the page or a token is back. */
-    retryNow(): void;
+    /** The network, the page or a token is back. @param {boolean} [isForced] */
+    retryNow(isForced?: boolean): void;
     /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
     shortenWait(hadFailed: boolean): void;
     close(): void;
@@ -59,7 +58,7 @@ export type Entry = {
      */
     mayBeStored?: boolean | undefined;
 };
-export type Owner = {
+export type OutboxOwner = {
     post: (body: object) => Promise<ServerMessage>;
     /**
      * The server stored it. Returns the message as the conversation shows it.
@@ -69,13 +68,6 @@ export type Owner = {
      * The server rejected it. There is no retry.
      */
     onFailed: (entry: Entry, error: ChatError) => void;
-    /**
-     * The outbox will retry.
-     */
-    onWaiting: (error: ChatError) => void;
-    /**
-     * No retry is due.
-     */
-    onIdle: () => void;
 };
+export type Owner = OutboxOwner & import("../retry/reported-retry.js").Owner;
 import { ChatError } from "../errors.js";

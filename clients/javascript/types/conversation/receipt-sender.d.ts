@@ -1,11 +1,6 @@
 /** @typedef {"delivered" | "read"} Kind */
 /** @typedef {{ id: string, delivered_at: string | null, read_at: string | null }} Marked */
-/**
- * @typedef {object} Owner
- * @property {(marked: Marked[]) => void} onMarked What the server stored.
- * @property {(error: import("../errors.js").ChatError) => void} onWaiting The sender will retry.
- * @property {() => void} onDone No retry is due.
- */
+/** @typedef {{ onMarked: (marked: Marked[]) => void } & import("../retry/reported-retry.js").Owner} Owner `onMarked`: what the server stored. */
 export class ReceiptSender {
     /**
      * @param {import("../context.js").Context} context
@@ -19,8 +14,8 @@ export class ReceiptSender {
      * @returns {Promise<void>}
      */
     mark(kind: Kind, ids: readonly string[]): Promise<void>;
-    /** The network, the page or a token is back. */
-    retryNow(): void;
+    /** The network, the page or a token is back. @param {boolean} [isForced] */
+    retryNow(isForced?: boolean): void;
     /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
     shortenWait(hadFailed: boolean): void;
     /** Sends the waiting receipts at once: a reader who leaves has read them. This is the last attempt. */
@@ -34,17 +29,9 @@ export type Marked = {
     delivered_at: string | null;
     read_at: string | null;
 };
+/**
+ * `onMarked`: what the server stored.
+ */
 export type Owner = {
-    /**
-     * What the server stored.
-     */
     onMarked: (marked: Marked[]) => void;
-    /**
-     * The sender will retry.
-     */
-    onWaiting: (error: import("../errors.js").ChatError) => void;
-    /**
-     * No retry is due.
-     */
-    onDone: () => void;
-};
+} & import("../retry/reported-retry.js").Owner;

@@ -5,9 +5,10 @@ export class HttpClient {
      * @param {string} base
      * @param {(input: string, init: RequestInit) => Promise<Response>} fetch
      * @param {import("../auth/token-provider.js").TokenProvider} tokenProvider
-     * @param {import("../types.js").Clock} clock
+     * @param {import("../time/clock.js").FullClock} clock
+     * @param {import("../connection/network.js").Network} network
      */
-    constructor(base: string, fetch: (input: string, init: RequestInit) => Promise<Response>, tokenProvider: import("../auth/token-provider.js").TokenProvider, clock: import("../types.js").Clock);
+    constructor(base: string, fetch: (input: string, init: RequestInit) => Promise<Response>, tokenProvider: import("../auth/token-provider.js").TokenProvider, clock: import("../time/clock.js").FullClock, network: import("../connection/network.js").Network);
     /** Called after each successful response. @type {() => void} */
     onSuccess: () => void;
     /**

@@ -10,10 +10,11 @@ export class Inbox extends Emitter<import("../types.js").InboxEvents> {
     get hasMore(): boolean;
     /** The number of unread messages in all loaded rows. */
     get unread(): number;
-    /** @returns {import("../types.js").State} */
     get state(): import("../types.js").State;
     /** Why the state is not `live`, if the reason is known. */
     get error(): import("../errors.js").ChatError | null;
+    /** When the next attempt to connect is due at the latest, in milliseconds since 1970; null while nothing waits. */
+    get retryAt(): number | null;
     /** The work that failed and will be retried, with its last error. The same array until something changes. */
     get retrying(): readonly import("../types.js").Retried[];
     /** For `Chat`. @internal */
@@ -26,8 +27,10 @@ export class Inbox extends Emitter<import("../types.js").InboxEvents> {
     addUse(): void;
     /** For `Chat`: ends everything. @internal */
     destroy(): void;
-    /** For `Chat`: the network, the page or a token is back. @internal */
-    retryNow(): void;
+    /** For `Chat`: the network, the page or a token is back. @internal @param {boolean} [isForced] The user asks for an attempt. */
+    retryNow(isForced?: boolean): void;
+    /** For `Chat`. @internal */
+    onNetworkChange(): void;
     /** For `Chat`: other work succeeded. @internal @param {boolean} hadFailed */
     shortenWait(hadFailed: boolean): void;
     /** For `Chat`: there is a fresh token. @internal @param {string} token */

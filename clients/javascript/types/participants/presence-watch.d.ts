@@ -23,6 +23,8 @@ export class PresenceWatch {
     setFramesAvailable(hasFrames: boolean, mayPoll: boolean): void;
     /** Loads the presence, because frames may have been missed. */
     refetch(): void;
+    /** The user asks for an attempt. */
+    retryNow(): void;
     /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
     shortenWait(hadFailed: boolean): void;
     close(): void;

@@ -24,8 +24,8 @@ export class Refetcher {
     refetch(partial?: boolean): void;
     /** @param {boolean} isPolling */
     setPolling(isPolling: boolean): void;
-    /** The network, the page or a token is back. */
-    retryNow(): void;
+    /** The network, the page or a token is back. @param {boolean} [isForced] Not even the server's `Retry-After` counts. */
+    retryNow(isForced?: boolean): void;
     /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
     shortenWait(hadFailed: boolean): void;
     /** A socket reached the server again, so a failed load need not wait. */

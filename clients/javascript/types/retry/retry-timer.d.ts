@@ -21,8 +21,10 @@ export class RetryTimer {
     wait(error: ChatError | null, extraMs?: number): Promise<void>;
     /** The next failure counts as the first one. */
     reset(): void;
-    /** The network, the page or a token is back. */
-    retryNow(): void;
+    /** When the next attempt is due at the latest, in milliseconds since 1970; null while nothing waits. */
+    get dueAt(): number | null;
+    /** The network, the page or a token is back. @param {boolean} [isForced] Not even the server's `Retry-After` counts. */
+    retryNow(isForced?: boolean): void;
     /** Other work succeeded. @param {boolean} hadFailed Whether that work had failed before. */
     shortenWait(hadFailed: boolean): void;
     /** Ends the wait at once. */
