@@ -13,18 +13,23 @@ use crate::http::compression::identity_etag;
 // `build.rs` compiles this crate again when a file is added to or removed from these folders.
 static CONSOLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../clients/console");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../clients/javascript/src");
+static ELEMENT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../clients/javascript/element");
+
+/// The file at the address of the element, beside the SDK's. The package has the same entry as `ehr-chat-client/element`.
+const ELEMENT_ENTRY: (&str, &[u8]) = ("/sdk/element.js", b"export * from \"./element/index.js\";\n");
 
 /// The page at `/`. It is not served as a file, because its mode and its security policy depend on the service.
 pub(crate) const CONSOLE_PAGE: &str = include_str!("../../../../clients/console/index.html");
 
 /// Paths and contents of all files. A path is compared whole with the path of a request, so no request can leave the folders.
 fn files() -> impl Iterator<Item = (String, &'static [u8])> {
-    let folders = [("/console/", &CONSOLE), ("/sdk/", &SDK)].into_iter();
+    let folders = [("/console/", &CONSOLE), ("/sdk/", &SDK), ("/sdk/element/", &ELEMENT)].into_iter();
     let files = folders.flat_map(|(prefix, folder)| files_below(folder).into_iter().map(move |file| (prefix, file)));
     let files = files.filter(|(_, file)| !file.path().ends_with("index.html"));
     // Browsers request this icon for pages that name none.
     let icon = CONSOLE.get_file("icon.svg").map(|file| ("/favicon.ico".to_owned(), file.contents()));
-    files.map(|(prefix, file)| (format!("{prefix}{}", file.path().display()), file.contents())).chain(icon)
+    let files = files.map(|(prefix, file)| (format!("{prefix}{}", file.path().display()), file.contents()));
+    files.chain(icon).chain([(ELEMENT_ENTRY.0.to_owned(), ELEMENT_ENTRY.1)])
 }
 
 /// The files of a folder and of its subfolders.
@@ -100,14 +105,15 @@ mod tests {
 
     #[test]
     fn console_and_sdk_files_are_all_served() {
-        for (folder, path) in [("console", "/console/"), ("javascript/src", "/sdk/")] {
+        let mut there = BTreeSet::from(["/favicon.ico".to_owned(), "/sdk/element.js".to_owned()]);
+        for (folder, path) in
+            [("console", "/console/"), ("javascript/src", "/sdk/"), ("javascript/element", "/sdk/element/")]
+        {
             let folder = format!("{}/../clients/{folder}", env!("CARGO_MANIFEST_DIR"));
-            let mut there = BTreeSet::new();
             add_files(folder.as_ref(), path, &mut there);
-            there.remove("/console/index.html");
-            let served = paths().filter(|served| served.starts_with(path)).collect();
-            assert_eq!(there, served, "the served files and the folder differ");
         }
+        assert!(there.remove("/console/index.html"));
+        assert_eq!(there, paths().collect(), "the served files and the folders differ");
     }
 
     #[tokio::test]
@@ -140,6 +146,8 @@ mod tests {
             ("/console/icon.svg", 200),
             ("/console/views/pane.js", 200),
             ("/sdk/conversation/timeline.js", 200),
+            ("/sdk/element.js", 200),
+            ("/sdk/element/index.js", 200),
             ("/sdk/conversation", 404),
             ("/console/index.html", 404),
             ("/console/", 404),
