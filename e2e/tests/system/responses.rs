@@ -13,7 +13,8 @@ async fn served_routes_match_openapi() {
     let doctor = place.user("doc");
     let mut paths: Vec<String> = operations(&place).into_iter().map(|(_, path, _)| path).collect();
     paths.extend(
-        ["/", "/docs", "/openapi.json", "/sdk/index.js", "/sdk/element.js", "/favicon.ico", "/dev/token", "/ws"].map(str::to_owned),
+        ["/", "/docs", "/openapi.json", "/sdk/index.js", "/sdk/element.js", "/favicon.ico", "/dev/token", "/ws"]
+            .map(str::to_owned),
     );
     for path in paths {
         let answer = place.ask(place.request(Method::OPTIONS, &path)).await;
