@@ -5,8 +5,9 @@ import { TokenProvider } from "./auth/token-provider.js";
 import { readToken } from "./auth/token.js";
 import { Network } from "./connection/network.js";
 import { Conversation } from "./conversation/conversation.js";
+import { Drafts, openDraftStore } from "./drafts.js";
 import { Emitter } from "./emitter.js";
-import { ChatError } from "./errors.js";
+import { ChatError, invalidArgument } from "./errors.js";
 import { HttpClient } from "./http/http-client.js";
 import { Inbox } from "./inbox/inbox.js";
 import { keyOf, parseParticipant } from "./participants/participant.js";
@@ -45,7 +46,7 @@ export class Chat extends Emitter {
    * @param {import("./context.js").Services} services
    */
   constructor(services) {
-    super();
+    super(["expiring", "unauthorized", "warning", "retrying", "presence", "draft"]);
     this.#context = this.#createContext(services);
     this.#wakeDetector = new WakeDetector(services.clock, this.#onWake);
     services.http.onSuccess = () => {
@@ -57,6 +58,10 @@ export class Chat extends Emitter {
       onChange: (token) => { for (const part of this.#parts()) part.updateToken(token); },
       onRelease: () => this.#retryNow(),
     });
+    services.drafts.owner = {
+      onChange: (peer, draft) => { this.#conversations.get(keyOf(peer))?.onPeerChange(); this.emit("draft", { peer, draft }); },
+      onFailed: (error) => this.#warn("drafts", error),
+    };
     services.network.onChange = () => { for (const part of this.#parts()) part.onNetworkChange(); };
     globalThis.addEventListener?.("online", this.#onWake);
     globalThis.addEventListener?.("offline", this.#onOffline);
@@ -118,7 +123,7 @@ export class Chat extends Emitter {
    * @param {ParticipantInput} participant
    * @returns {Promise<import("./types.js").Presence | null>}
    */
-  presence(participant) {
+  async presence(participant) {
     return this.#context.presence.fetch(parseParticipant(participant));
   }
 
@@ -129,6 +134,14 @@ export class Chat extends Emitter {
    */
   cachedPresence(participant) {
     return this.#context.presence.get(parseParticipant(participant));
+  }
+
+  /**
+   * The draft for a participant; empty when there is none.
+   * @param {ParticipantInput} peer
+   */
+  draft(peer) {
+    return this.#context.drafts.get(parseParticipant(peer));
   }
 
   /**
@@ -152,9 +165,16 @@ export class Chat extends Emitter {
     for (const part of this.#parts()) part.retryNow(true);
   }
 
-  /** Ends everything. Messages that the server has not stored are lost; `pending` counts them. */
+  /** The participant leaves this computer: removes all its drafts, and closes the chat. */
+  signOut() {
+    this.#context.drafts.removeAll();
+    this.close();
+  }
+
+  /** Ends everything. Messages that the server has not stored are lost; `pending` counts them. Stored drafts stay. */
   close() {
     this.#closed = true;
+    this.#context.drafts.close();
     globalThis.removeEventListener?.("online", this.#onWake);
     globalThis.removeEventListener?.("offline", this.#onOffline);
     globalThis.removeEventListener?.("pageshow", this.#onWake);
@@ -223,7 +243,7 @@ export class Chat extends Emitter {
   #updatePresence(participant) {
     const presence = this.#context.presence.get(participant);
     this.emit("presence", presence ? { ...participant, ...presence } : { ...participant, online: null, last_seen_at: null });
-    for (const conversation of this.#conversations.values()) conversation.onPresenceChange(participant);
+    this.#conversations.get(keyOf(participant))?.onPeerChange();
   }
 
   /** @param {Conversation} conversation */
@@ -245,23 +265,35 @@ export class Chat extends Emitter {
  * @returns {Promise<Chat>}
  */
 export async function connect(options) {
-  const base = (options.url ?? globalThis.location?.origin ?? "").replace(/\/+$/, "");
-  if (!/^https?:\/\//.test(base)) throw new TypeError("`url` must begin with http:// or https://");
-  const WebSocket = options.WebSocket ?? globalThis.WebSocket;
-  if (!WebSocket) throw new TypeError("this platform has no WebSocket: give one as `WebSocket` (Node.js 22 has its own)");
-  const clock = completeClock(options.clock ?? systemClock);
-  const random = options.random ?? Math.random;
-  const tokenProvider = new TokenProvider(options.token, { clock, random });
+  const given = options ?? {};
+  const base = parseUrl(given.url ?? globalThis.location?.origin);
+  const WebSocket = given.WebSocket ?? globalThis.WebSocket;
+  if (!WebSocket) throw invalidArgument("this platform has no WebSocket: give one as `WebSocket` (Node.js 22 has its own)");
+  const maxMessages = given.maxMessages ?? DEFAULT_MAX_MESSAGES;
+  if (!Number.isSafeInteger(maxMessages) || maxMessages < 1) throw invalidArgument("`maxMessages` is a whole number from 1 on");
+  const draftStore = openDraftStore(given.drafts);
+  const clock = completeClock(given.clock ?? systemClock);
+  const random = given.random ?? Math.random;
+  const givenMe = given.me && parseParticipant(given.me);
+  const tokenProvider = new TokenProvider(given.token, { clock, random });
   const claims = readToken(await tokenProvider.getToken());
-  const me = options.me ? parseParticipant(options.me) : claims.me;
-  if (!me) throw new ChatError("the token names no participant: give `me`", { code: "token" });
-  const location_id = options.location_id ?? (claims.locations.length === 1 ? claims.locations[0] : undefined);
-  if (!location_id) throw new TypeError("the token is for several locations: give `location_id`");
+  const me = givenMe ?? claims.me;
+  if (!me) throw invalidArgument("the token names no participant: give `me`");
+  const location_id = given.location_id ?? (claims.locations.length === 1 ? claims.locations[0] : undefined);
+  if (!location_id) throw invalidArgument("the token does not name exactly one location: give `location_id`");
   const origin = globalThis.location?.origin;
   const network = new Network(clock, origin !== undefined && origin !== new URL(base).origin);
   return new Chat({
-    http: new HttpClient(base, options.fetch ?? ((input, init) => fetch(input, init)), tokenProvider, clock, network), network,
+    http: new HttpClient(base, given.fetch ?? ((input, init) => fetch(input, init)), tokenProvider, clock, network), network,
     wsUrl: `${base.replace(/^http/, "ws")}/ws`, WebSocket, tokenProvider, clock, random,
-    location_id, me, role: claims.role, maxMessages: options.maxMessages ?? DEFAULT_MAX_MESSAGES,
+    location_id, me, role: claims.role, maxMessages, drafts: new Drafts(draftStore, { base, me, location_id, clock }),
   });
+}
+
+/** @param {unknown} given @returns {string} Without a slash at the end. */
+function parseUrl(given) {
+  try {
+    if (typeof given === "string" && ["http:", "https:"].includes(new URL(given).protocol)) return given.replace(/\/+$/, "");
+  } catch { /* the error below says what is wrong */ }
+  throw invalidArgument("`url` is the address of the chat, and begins with http:// or https://");
 }

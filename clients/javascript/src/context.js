@@ -12,6 +12,7 @@
  * @property {new (url: string, protocols: string[]) => import("./types.js").WebSocketLike} WebSocket
  * @property {import("./auth/token-provider.js").TokenProvider} tokenProvider
  * @property {import("./time/clock.js").FullClock} clock
+ * @property {import("./drafts.js").Drafts} drafts
  * @property {() => number} random From 0 up to, but not including, 1.
  * @property {string} location_id
  * @property {Participant} me

@@ -1,9 +1,17 @@
 // `on(name, listener)` for the objects of the public interface. Listeners run synchronously, in the order of their calls of `on`.
 
+import { invalidArgument } from "./errors.js";
+
 /** @template {{ [name: string]: unknown }} Events */
 export class Emitter {
   /** @type {Map<keyof Events, Set<(detail: any) => void>>} */
   #listeners = new Map();
+  #names;
+
+  /** @param {readonly (keyof Events & string)[]} names The events that exist. */
+  constructor(names) {
+    this.#names = names;
+  }
 
   /**
    * Calls `listener` for each event `name`, until the page calls the returned function.
@@ -13,6 +21,8 @@ export class Emitter {
    * @returns {() => void}
    */
   on(name, listener) {
+    if (!this.#names.includes(/** @type {any} */ (name))) throw invalidArgument(`there is no such event: there are ${this.#names.map((one) => `\`${one}\``).join(", ")}`);
+    if (typeof listener !== "function") throw invalidArgument("a listener is a function");
     const listeners = this.#listeners.get(name) ?? new Set();
     listeners.add(listener);
     this.#listeners.set(name, listeners);

@@ -17,6 +17,7 @@ export { keyOf } from "./participants/participant.js";
 /** @typedef {import("./types.js").Participant} Participant */
 /** @typedef {import("./types.js").Presence} Presence */
 /** @typedef {import("./types.js").InboxRow} InboxRow */
+/** @typedef {import("./types.js").DraftStore} DraftStore */
 /** @typedef {import("./types.js").TokenSource} TokenSource */
 /** @typedef {import("./types.js").ServerMessage} ServerMessage */
 /** @typedef {import("./types.js").ServerConversation} ServerConversation */

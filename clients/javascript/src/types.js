@@ -67,8 +67,8 @@
 
 /**
  * Work that the SDK retries: the connection of a conversation or of the inbox; loading messages, inbox rows or a presence; sending a
- * message; sending receipts; renewing the token.
- * @typedef {"connection" | "history" | "inbox" | "presence" | "send" | "receipts" | "token"} Work
+ * message; sending receipts; renewing the token; storing a draft.
+ * @typedef {"connection" | "history" | "inbox" | "presence" | "send" | "receipts" | "token" | "drafts"} Work
  */
 
 /**
@@ -102,13 +102,14 @@
 /**
  * The events of a `Chat`. `expiring`: the token ends soon. `unauthorized`: the server refuses it. Both occur only when the token source
  * has no other token: give one to `setToken`. `warning`: work failed and will be retried. `retrying`: that list changed. `presence`:
- * `online` is null when it is unknown.
+ * `online` is null when it is unknown. `draft`: the draft for a participant changed.
  * @typedef {{
  *   expiring: { expires_at: string },
  *   unauthorized: ChatError,
  *   warning: ChatError,
  *   retrying: readonly Retried[],
  *   presence: Participant & { online: boolean | null, last_seen_at: string | null },
+ *   draft: { peer: Participant, draft: string },
  * }} ChatEvents
  */
 
@@ -149,6 +150,15 @@
  */
 
 /**
+ * Where drafts are kept. Any method may throw: the draft then stays in memory.
+ * @typedef {object} DraftStore
+ * @property {(key: string) => string | null | undefined} get
+ * @property {(key: string, text: string) => void} set
+ * @property {(key: string) => void} remove
+ * @property {() => Iterable<string>} keys
+ */
+
+/**
  * @typedef {object} Options
  * @property {string | TokenSource} token A JWT, or a function that gets one. A long session needs the function.
  * @property {string} [url] The address of the chat, `https://chat.example.org`. Default: the page's origin.
@@ -156,6 +166,8 @@
  * @property {Participant} [me] The participant who acts. Default: the token's owner. Only a `service` token may act for others.
  * @property {new (url: string, protocols: string[]) => WebSocketLike} [WebSocket] For platforms without one (Node.js 20).
  * @property {(input: string, init: RequestInit) => Promise<Response>} [fetch]
+ * @property {"memory" | "session" | "local" | DraftStore} [drafts] Where drafts are kept. Default: `memory`. A stored draft is health
+ *   information on the disk of this computer.
  * @property {number} [maxMessages] The number of messages that one conversation keeps in memory. Default: 5,000.
  * @property {Clock} [clock]
  * @property {() => number} [random]

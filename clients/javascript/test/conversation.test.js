@@ -180,5 +180,5 @@ test("queries name two users, or a user and a contact", async () => {
   patient.open(DOCTOR);
   await patient.clock.advance(1_000);
   assert.deepEqual(patient.server.handshakes[0].query, { location_id: "loc1", user_id: "doc123", contact_id: "pat456" });
-  assert.throws(() => patient.chat.conversation({ contact_id: "pat7" }), TypeError);
+  assert.throws(() => patient.chat.conversation({ contact_id: "pat7" }), { name: "ChatError", code: "invalid_argument" });
 });

@@ -40,6 +40,11 @@ export class Chat extends Emitter<import("./types.js").ChatEvents> {
      */
     cachedPresence(participant: ParticipantInput): import("./types.js").Presence | null;
     /**
+     * The draft for a participant; empty when there is none.
+     * @param {ParticipantInput} peer
+     */
+    draft(peer: ParticipantInput): string;
+    /**
      * Gives a fresh token of the same participant. Throws for a token that cannot be valid.
      * @param {string} token
      */
@@ -49,7 +54,9 @@ export class Chat extends Emitter<import("./types.js").ChatEvents> {
      * itself.
      */
     reconnect(): void;
-    /** Ends everything. Messages that the server has not stored are lost; `pending` counts them. */
+    /** The participant leaves this computer: removes all its drafts, and closes the chat. */
+    signOut(): void;
+    /** Ends everything. Messages that the server has not stored are lost; `pending` counts them. Stored drafts stay. */
     close(): void;
     #private;
 }

@@ -10,6 +10,7 @@ export type Services = {
     WebSocket: new (url: string, protocols: string[]) => import("./types.js").WebSocketLike;
     tokenProvider: import("./auth/token-provider.js").TokenProvider;
     clock: import("./time/clock.js").FullClock;
+    drafts: import("./drafts.js").Drafts;
     /**
      * From 0 up to, but not including, 1.
      */

@@ -2,6 +2,8 @@
 export class Emitter<Events extends {
     [name: string]: unknown;
 }> {
+    /** @param {readonly (keyof Events & string)[]} names The events that exist. */
+    constructor(names: readonly (keyof Events & string)[]);
     /**
      * Calls `listener` for each event `name`, until the page calls the returned function.
      * @template {keyof Events} Name

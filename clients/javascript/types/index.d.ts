@@ -13,6 +13,7 @@ export type Retried = import("./types.js").Retried;
 export type Participant = import("./types.js").Participant;
 export type Presence = import("./types.js").Presence;
 export type InboxRow = import("./types.js").InboxRow;
+export type DraftStore = import("./types.js").DraftStore;
 export type TokenSource = import("./types.js").TokenSource;
 export type ServerMessage = import("./types.js").ServerMessage;
 export type ServerConversation = import("./types.js").ServerConversation;

@@ -87,9 +87,9 @@ export type SocketState = "connecting" | "live" | "degraded" | "reconnecting" | 
 export type State = SocketState | "incomplete";
 /**
  * Work that the SDK retries: the connection of a conversation or of the inbox; loading messages, inbox rows or a presence; sending a
- * message; sending receipts; renewing the token.
+ * message; sending receipts; renewing the token; storing a draft.
  */
-export type Work = "connection" | "history" | "inbox" | "presence" | "send" | "receipts" | "token";
+export type Work = "connection" | "history" | "inbox" | "presence" | "send" | "receipts" | "token" | "drafts";
 /**
  * Work that failed and will be retried. `peer` names the conversation, in `chat.retrying` only.
  */
@@ -122,7 +122,7 @@ export type Presence = {
 /**
  * The events of a `Chat`. `expiring`: the token ends soon. `unauthorized`: the server refuses it. Both occur only when the token source
  * has no other token: give one to `setToken`. `warning`: work failed and will be retried. `retrying`: that list changed. `presence`:
- * `online` is null when it is unknown.
+ * `online` is null when it is unknown. `draft`: the draft for a participant changed.
  */
 export type ChatEvents = {
     expiring: {
@@ -134,6 +134,10 @@ export type ChatEvents = {
     presence: Participant & {
         online: boolean | null;
         last_seen_at: string | null;
+    };
+    draft: {
+        peer: Participant;
+        draft: string;
     };
 };
 /**
@@ -185,6 +189,15 @@ export type WebSocketLike = {
     onclose: ((event: any) => void) | null;
     onerror: ((event: any) => void) | null;
 };
+/**
+ * Where drafts are kept. Any method may throw: the draft then stays in memory.
+ */
+export type DraftStore = {
+    get: (key: string) => string | null | undefined;
+    set: (key: string, text: string) => void;
+    remove: (key: string) => void;
+    keys: () => Iterable<string>;
+};
 export type Options = {
     /**
      * A JWT, or a function that gets one. A long session needs the function.
@@ -207,6 +220,11 @@ export type Options = {
      */
     WebSocket?: (new (url: string, protocols: string[]) => WebSocketLike) | undefined;
     fetch?: ((input: string, init: RequestInit) => Promise<Response>) | undefined;
+    /**
+     * Where drafts are kept. Default: `memory`. A stored draft is health
+     * information on the disk of this computer.
+     */
+    drafts?: "session" | "memory" | DraftStore | "local" | undefined;
     /**
      * The number of messages that one conversation keeps in memory. Default: 5,000.
      */

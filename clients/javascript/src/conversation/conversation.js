@@ -1,12 +1,12 @@
 // One conversation: its messages in order, the sending of new ones, and typing. It joins the frames of the socket, the history and the
 // outbox. Each message appears once, in order, and none is lost. `Outbox`, `Timeline` and `maxMessages` bound its memory.
 
-import { ChatError } from "../errors.js";
+import { ChatError, invalidArgument, rejectedPromise } from "../errors.js";
 import { Emitter } from "../emitter.js";
 import { PartStatus } from "../connection/part-status.js";
 import { ReconnectingSocket } from "../connection/reconnecting-socket.js";
 import { isHistory } from "../http/shapes.js";
-import { conversationQuery, keyOf } from "../participants/participant.js";
+import { conversationQuery } from "../participants/participant.js";
 import { reportLoads } from "../retry/load-reporter.js";
 import { RetryList } from "../retry/retry-list.js";
 import { History } from "./history.js";
@@ -42,7 +42,7 @@ export class Conversation extends Emitter {
    * @param {import("../types.js").Participant} peer
    */
   constructor(context, peer) {
-    super();
+    super(["change", "message", "state", "error"]);
     /** The other side. */
     this.peer = peer;
     this.#context = context;
@@ -118,6 +118,16 @@ export class Conversation extends Emitter {
     return this.#sender.size;
   }
 
+  /** What the participant began to write; empty when there is nothing. */
+  get draft() {
+    return this.#context.drafts.get(this.peer);
+  }
+
+  /** Keeps what the participant writes. `send` removes it when it sends the same text. @param {string} text */
+  setDraft(text) {
+    this.#context.drafts.set(this.peer, text);
+  }
+
   /**
    * Sends a message. It is in `messages` at once. The SDK retries until the server stores it, in the order of the calls.
    * @param {string} text 1 to 8,000 characters. A lone surrogate, as of an emoji that was cut in two, becomes U+FFFD.
@@ -125,7 +135,9 @@ export class Conversation extends Emitter {
    */
   send(text) {
     const { sent, isAccepted } = this.#sender.send(text, this.#closed);
-    if (isAccepted) this.#typing.resetThrottle();
+    if (!isAccepted) return sent;
+    this.#typing.resetThrottle();
+    this.#context.drafts.removeSent(this.peer, text);
     return sent;
   }
 
@@ -162,6 +174,9 @@ export class Conversation extends Emitter {
    * @returns {Promise<void>} Resolves when the server has stored it.
    */
   markRead(messages) {
+    if (messages !== undefined && !(Array.isArray(messages) && messages.every((one) => typeof one?.key === "string"))) {
+      return rejectedPromise(invalidArgument("`markRead` takes messages of `messages`, or nothing"));
+    }
     if (this.#context.role === "service") return Promise.resolve();
     const keys = messages && new Set(messages.map(({ key }) => key));
     const ids = this.#timeline.unread().filter(({ key }) => keys?.has(key) ?? true).map(({ id }) => String(id));
@@ -227,9 +242,9 @@ export class Conversation extends Emitter {
     this.#socket.updateToken(token);
   }
 
-  /** For `Chat`: the presence of a participant changed. @internal @param {import("../types.js").Participant} participant */
-  onPresenceChange(participant) {
-    if (keyOf(participant) === keyOf(this.peer)) this.#status.scheduleChange();
+  /** For `Chat`: the presence of the peer, or the draft, changed. @internal */
+  onPeerChange() {
+    this.#status.scheduleChange();
   }
 
   #createSender() {

@@ -28,7 +28,7 @@ export class Inbox extends Emitter {
 
   /** @param {import("../context.js").Context} context */
   constructor(context) {
-    super();
+    super(["change", "state", "error"]);
     this.#context = context;
     this.#status = new PartStatus({
       getSocket: () => this.#socket, getLoadError: () => this.#refetcher.error,

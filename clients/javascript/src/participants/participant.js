@@ -1,5 +1,7 @@
 // Participants as keys, as query parameters and as members of request bodies.
 
+import { invalidArgument } from "../errors.js";
+
 /** @typedef {import("../types.js").Participant} Participant */
 
 /**
@@ -15,9 +17,15 @@ export function keyOf(participant) {
  * @returns {Participant}
  */
 export function parseParticipant(given) {
-  if (typeof given.user_id === "string" && given.contact_id === undefined) return { user_id: given.user_id };
-  if (typeof given.contact_id === "string" && given.user_id === undefined) return { contact_id: given.contact_id };
-  throw new TypeError("a participant is { user_id } or { contact_id }");
+  const { user_id, contact_id } = given ?? {};
+  if (isId(user_id) && contact_id === undefined) return { user_id };
+  if (isId(contact_id) && user_id === undefined) return { contact_id };
+  throw invalidArgument("a participant is { user_id } or { contact_id }, with a string that is not empty");
+}
+
+/** @param {unknown} given @returns {given is string} */
+function isId(given) {
+  return typeof given === "string" && given !== "";
 }
 
 /**
@@ -28,7 +36,8 @@ export function parseParticipant(given) {
  * @returns {Record<string, string>}
  */
 export function conversationQuery(location_id, me, peer) {
-  if (me.user_id === undefined && peer.user_id === undefined) throw new TypeError("two contacts cannot have a conversation");
+  if (me.user_id === undefined && peer.user_id === undefined) throw invalidArgument("two contacts cannot have a conversation");
+  if (keyOf(me) === keyOf(peer)) throw invalidArgument("a participant cannot have a conversation with itself");
   if (me.user_id !== undefined && peer.user_id !== undefined) return { location_id, user_id: me.user_id, peer_user_id: peer.user_id };
   return { location_id, user_id: String(me.user_id ?? peer.user_id), contact_id: String(me.contact_id ?? peer.contact_id) };
 }

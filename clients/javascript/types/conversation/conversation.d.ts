@@ -29,6 +29,10 @@ export class Conversation extends Emitter<import("../types.js").ConversationEven
     get presence(): import("../types.js").Presence | null;
     /** The number of messages that the server has not stored yet. */
     get pending(): number;
+    /** What the participant began to write; empty when there is nothing. */
+    get draft(): string;
+    /** Keeps what the participant writes. `send` removes it when it sends the same text. @param {string} text */
+    setDraft(text: string): void;
     /**
      * Sends a message. It is in `messages` at once. The SDK retries until the server stores it, in the order of the calls.
      * @param {string} text 1 to 8,000 characters. A lone surrogate, as of an emoji that was cut in two, becomes U+FFFD.
@@ -77,8 +81,8 @@ export class Conversation extends Emitter<import("../types.js").ConversationEven
     shortenWait(hadFailed: boolean): void;
     /** For `Chat`: there is a fresh token. @internal @param {string} token */
     updateToken(token: string): void;
-    /** For `Chat`: the presence of a participant changed. @internal @param {import("../types.js").Participant} participant */
-    onPresenceChange(participant: import("../types.js").Participant): void;
+    /** For `Chat`: the presence of the peer, or the draft, changed. @internal */
+    onPeerChange(): void;
     #private;
 }
 export type Message = import("../types.js").Message;
