@@ -7,9 +7,10 @@ import { Network } from "./connection/network.js";
 import { Conversation } from "./conversation/conversation.js";
 import { Drafts, openDraftStore } from "./drafts.js";
 import { Emitter } from "./emitter.js";
-import { ChatError, invalidArgument } from "./errors.js";
+import { ChatError, invalidArgument, rejectedPromise, toChatError } from "./errors.js";
 import { HttpClient } from "./http/http-client.js";
 import { Inbox } from "./inbox/inbox.js";
+import { lookUpRow } from "./inbox/row-lookup.js";
 import { keyOf, parseParticipant } from "./participants/participant.js";
 import { PresenceCache } from "./participants/presence-cache.js";
 import { completeClock, systemClock } from "./time/clock.js";
@@ -123,8 +124,12 @@ export class Chat extends Emitter {
    * @param {ParticipantInput} participant
    * @returns {Promise<import("./types.js").Presence | null>}
    */
-  async presence(participant) {
-    return this.#context.presence.fetch(parseParticipant(participant));
+  presence(participant) {
+    try {
+      return this.#context.presence.fetch(parseParticipant(participant));
+    } catch (error) {
+      return rejectedPromise(toChatError(error, "invalid_argument"));
+    }
   }
 
   /**
@@ -193,6 +198,10 @@ export class Chat extends Emitter {
       ...services,
       presence: new PresenceCache(services, (participant) => this.#updatePresence(participant)),
       removeConversation: (conversation) => this.#removeConversation(conversation),
+      findRow: (peer) => {
+        const row = this.#inbox?.findRow(peer);
+        return row === undefined ? lookUpRow(services, peer) : row;
+      },
       onPartClosed: () => this.#updateParts(),
       warn: (work, error) => this.#warn(work, error),
       onRecovered: () => this.#shortenWaits(true),

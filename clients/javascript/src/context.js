@@ -26,6 +26,8 @@
  * @property {import("./participants/presence-cache.js").PresenceCache} presence
  * @property {(conversation: import("./conversation/conversation.js").Conversation) => void} removeConversation It is closed
  *   and has no message left to send.
+ * @property {(peer: Participant) => import("./types.js").ServerConversation | null | Promise<import("./types.js").ServerConversation | null>} findRow
+ *   The inbox row of a conversation: of the open inbox, or else from the server; null when there is none.
  * @property {() => void} onPartClosed
  * @property {(work: import("./types.js").Work, error: ChatError) => void} warn Work failed and will be retried.
  * @property {() => void} onRecovered Work succeeded that had failed before.

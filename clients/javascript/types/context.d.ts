@@ -36,6 +36,10 @@ export type Callbacks = {
      * and has no message left to send.
      */
     removeConversation: (conversation: import("./conversation/conversation.js").Conversation) => void;
+    /**
+     *   The inbox row of a conversation: of the open inbox, or else from the server; null when there is none.
+     */
+    findRow: (peer: Participant) => import("./types.js").ServerConversation | null | Promise<import("./types.js").ServerConversation | null>;
     onPartClosed: () => void;
     /**
      * Work failed and will be retried.

@@ -106,6 +106,10 @@ export type ServerConversation = {
     peer_user_id?: string | undefined;
     last_message: ServerMessage;
     unread_count: number;
+    /**
+     * `seq` of the first message that this side has not read; absent when it has read all.
+     */
+    first_unread_seq?: number | undefined;
     last_activity_at: string;
 };
 /**

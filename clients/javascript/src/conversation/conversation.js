@@ -10,11 +10,11 @@ import { conversationQuery } from "../participants/participant.js";
 import { reportLoads } from "../retry/load-reporter.js";
 import { RetryList } from "../retry/retry-list.js";
 import { History } from "./history.js";
+import { IncomingMessages } from "./incoming-messages.js";
 import { MessageSender } from "./message-sender.js";
-import { OrderedNotifier } from "./ordered-notifier.js";
-import { ReceiptSender } from "./receipt-sender.js";
 import { Timeline } from "./timeline.js";
 import { TypingState } from "./typing-state.js";
+import { UnreadMessages } from "./unread-messages.js";
 
 /** @typedef {import("../types.js").Message} Message */
 /** @typedef {import("../types.js").ServerMessage} ServerMessage */
@@ -27,9 +27,10 @@ export class Conversation extends Emitter {
   #timeline;
   #socket;
   #sender;
+  #incoming;
   #receipts;
   #history;
-  #notifier;
+  #unread;
   #typing;
   #presence;
   #retrying;
@@ -56,16 +57,23 @@ export class Conversation extends Emitter {
       onChange: () => { this.#status.scheduleChange(); context.onRetryingChange(); }, onFailed: context.warn, onRecovered: context.onRecovered,
     });
     this.#sender = this.#createSender();
-    this.#receipts = this.#createReceiptSender();
+    this.#incoming = this.#createIncoming();
+    this.#receipts = this.#incoming.receipts;
+    this.#unread = new UnreadMessages(context, this.#query, this.#timeline, {
+      findRow: () => (context.role === "service" ? null : context.findRow(peer)),
+      isLoaded: () => this.#history.loaded,
+      mark: (ids) => this.#receipts.mark("read", ids),
+      onChange: () => this.#status.scheduleChange(),
+    });
     this.#history = this.#createHistory();
     this.#presence = context.presence.watch(peer, {
       onFailed: (error) => this.#retrying.add("presence", error), onRecovered: () => this.#retrying.remove("presence"),
     });
-    this.#notifier = new OrderedNotifier(context.clock, () => this.#history.firstMissingSeq, (message) => this.emit("message", message));
     this.#typing = new TypingState(context.clock, () => this.#socket.send({ type: "typing" }), () => this.#status.scheduleChange());
     this.#socket = this.#createSocket();
     this.#presence.open();
     this.#socket.open();
+    this.#unread.open();
     this.#history.refetch(); // without waiting for the socket: the page shows stored messages at once
   }
 
@@ -169,6 +177,18 @@ export class Conversation extends Emitter {
   }
 
   /**
+   * Loads older pages until the message with this `seq` is in `messages`.
+   * @param {number} seq
+   * @returns {Promise<boolean>} Whether it is: false when it does not exist or there is no room for so many.
+   */
+  loadUntil(seq) {
+    if (!Number.isSafeInteger(seq) || seq < 1) return rejectedPromise(invalidArgument("`seq` is a whole number from 1 on"));
+    const loaded = this.#history.loadUntil(seq);
+    loaded.catch(() => {}); // a caller that needs the outcome has the promise
+    return loaded;
+  }
+
+  /**
    * Marks messages as read: the given ones, or all received ones in `messages`.
    * @param {readonly Message[]} [messages]
    * @returns {Promise<void>} Resolves when the server has stored it.
@@ -181,6 +201,30 @@ export class Conversation extends Emitter {
     const keys = messages && new Set(messages.map(({ key }) => key));
     const ids = this.#timeline.unread().filter(({ key }) => keys?.has(key) ?? true).map(({ id }) => String(id));
     return this.#receipts.mark("read", ids);
+  }
+
+  /**
+   * `seq` of the first message that was unread when the conversation opened; null when there was none; undefined until it is known. It
+   * may be older than `messages`: see `loadUntil`.
+   */
+  get firstUnread() {
+    return this.#unread.firstUnread;
+  }
+
+  /** Sets `firstUnread` to the first message that is unread now, for a page that comes back to the foreground. */
+  resetFirstUnread() {
+    this.#unread.reset();
+  }
+
+  /**
+   * Marks all messages as read that are unread now, loaded or not. It is safe to call again.
+   * @param {{ onProgress?: (progress: { marked: number, total: number | null }) => void }} [options]
+   * @returns {Promise<number>} How many it marked. Rejects when a page cannot be loaded, or when the conversation closes.
+   */
+  markAllRead(options) {
+    const onProgress = options?.onProgress ?? (() => {});
+    if (typeof onProgress !== "function") return rejectedPromise(invalidArgument("`onProgress` is a function"));
+    return this.#context.role === "service" ? Promise.resolve(0) : this.#unread.markAll(onProgress);
   }
 
   /** Call it on every keystroke. The SDK notifies the peer every two seconds at most. */
@@ -205,6 +249,7 @@ export class Conversation extends Emitter {
     this.#presence.open();
     this.#socket.open();
     this.#receipts.reopen();
+    this.#unread.open();
     this.#history.refetch();
   }
 
@@ -249,11 +294,7 @@ export class Conversation extends Emitter {
 
   #createSender() {
     return new MessageSender(this.#context, this.peer, this.#timeline, {
-      onStored: (message) => {
-        const { message: shown } = this.#merge(message);
-        this.#history.checkForGap();
-        return shown;
-      },
+      onStored: (message) => this.#incoming.add(message).message,
       onChange: () => this.#status.scheduleChange(),
       onSettled: () => { if (this.#closed && this.#sender.size === 0) this.#context.removeConversation(this); },
       onWaiting: (error) => this.#retrying.add("send", error),
@@ -261,13 +302,12 @@ export class Conversation extends Emitter {
     });
   }
 
-  #createReceiptSender() {
-    return new ReceiptSender(this.#context, {
-      onMarked: (marked) => {
-        for (const { id, delivered_at, read_at } of marked) {
-          this.#applyReceipt([id], { ...(delivered_at ? { delivered_at } : {}), ...(read_at ? { read_at } : {}) });
-        }
-      },
+  #createIncoming() {
+    return new IncomingMessages(this.#context, this.#timeline, {
+      getHistory: () => this.#history,
+      onConfirmed: (message) => this.#sender.confirm(message),
+      onNew: (message) => this.emit("message", message),
+      onChange: () => this.#status.scheduleChange(),
       onWaiting: (error) => this.#retrying.add("receipts", error),
       onIdle: () => this.#retrying.remove("receipts"),
     });
@@ -275,9 +315,9 @@ export class Conversation extends Emitter {
 
   #createHistory() {
     return new History(this.#context, this.#query, this.#timeline, {
-      mergePage: (messages, isOld) => this.#mergePage(messages, isOld),
-      onChange: () => this.#status.scheduleChange(),
-      onIdle: () => this.#notifier.flush(),
+      mergePage: (messages, isOld) => this.#incoming.addPage(messages, isOld),
+      onChange: () => { this.#unread.onLoadDone(); this.#status.scheduleChange(); },
+      onIdle: () => { this.#unread.onLoadDone(); this.#incoming.flush(); },
       ...reportLoads("history", this.#retrying, { onRefused: (error) => this.emit("error", error), onChange: () => this.#updateState() }),
     });
   }
@@ -300,8 +340,8 @@ export class Conversation extends Emitter {
         this.#presence.refetch();
         break;
       case "message": this.#handleMessage(frame.message); break;
-      case "delivered": this.#applyReceipt(frame.message_ids, { delivered_at: frame.delivered_at }); break;
-      case "read": this.#applyReceipt(frame.message_ids, { read_at: frame.read_at }); break;
+      case "delivered": this.#incoming.applyReceipt(frame.message_ids, { delivered_at: frame.delivered_at }); break;
+      case "read": this.#incoming.applyReceipt(frame.message_ids, { read_at: frame.read_at }); break;
       case "resync": this.#history.refetch(); break;
       case "typing": // frames of the participant's own other windows do not count
         if (frame.user_id === this.peer.user_id && frame.contact_id === this.peer.contact_id) this.#typing.startPeerTyping();
@@ -314,9 +354,8 @@ export class Conversation extends Emitter {
 
   /** @param {ServerMessage} serverMessage */
   #handleMessage(serverMessage) {
-    const { message, isNew } = this.#merge(serverMessage);
+    const { message, isNew } = this.#incoming.add(serverMessage);
     if (isNew && !message.mine) this.#typing.stopPeerTyping();
-    if (isNew) this.#history.checkForGap();
     if (serverMessage.seq === 1) this.#presence.refetch(); // the first message makes the peer's presence visible
   }
 
@@ -336,42 +375,12 @@ export class Conversation extends Emitter {
     this.#useCount = 0;
     this.#socket.close();
     this.#history.close();
+    this.#unread.close();
     this.#presence.close();
-    this.#notifier.flush();
+    this.#incoming.flush();
     this.#receipts.close();
     this.#typing.stopPeerTyping();
     for (const work of /** @type {Work[]} */ (["history", "presence", "token"])) this.#retrying.remove(work);
     if (this.#sender.size === 0) this.#context.removeConversation(this);
-  }
-
-  /**
-   * @param {ServerMessage} message
-   * @param {boolean} [isOld] An old message is not announced.
-   */
-  #merge(message, isOld = false) {
-    const merged = this.#timeline.merge(message);
-    if (merged.confirms) this.#sender.confirm(merged.message);
-    if (merged.isNew || merged.confirms) {
-      if (this.#timeline.trim(this.#context.maxMessages)) this.#history.hasMore = true;
-      if (!isOld && merged.isNew && !merged.confirms) this.#notifier.add(merged.message);
-    }
-    this.#status.scheduleChange();
-    return merged;
-  }
-
-  /** @param {string[]} ids @param {{ delivered_at?: string, read_at?: string }} times */
-  #applyReceipt(ids, times) {
-    if (this.#timeline.applyReceipt(ids, times).length > 0) this.#status.scheduleChange();
-  }
-
-  /** @param {ServerMessage[]} messages @param {boolean} isOld */
-  #mergePage(messages, isOld) {
-    const received = [];
-    for (const message of messages) {
-      const { message: merged } = this.#merge(message, isOld);
-      if (merged.id && !merged.mine && !merged.delivered_at) received.push(merged.id);
-    }
-    // The gateway confirms the delivery of frames. The delivery of a page is for the client to confirm.
-    if (received.length > 0 && this.#context.role !== "service") void this.#receipts.mark("delivered", received).catch(() => {});
   }
 }

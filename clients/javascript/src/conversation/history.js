@@ -37,6 +37,10 @@ export class History {
   /** @type {(() => void) | null} */
   #cancelGapTimer = null;
   #closed = false;
+  /** @type {() => void} */
+  #endFirstLoad = () => {};
+  /** @type {Promise<void>} Resolves when the newest messages are loaded, or the conversation closes. */
+  #firstLoad = new Promise((resolve) => { this.#endFirstLoad = resolve; });
 
   /**
    * @param {import("../context.js").Context} context
@@ -97,6 +101,7 @@ export class History {
   /** Ignores the results of running loads. */
   close() {
     this.#closed = true;
+    this.#endFirstLoad();
     this.#refetcher.close();
     this.#cancelGapTimer?.();
     this.#cancelGapTimer = null;
@@ -111,13 +116,23 @@ export class History {
     });
   }
 
-  /** Loads the page before the oldest message. @returns {Promise<boolean>} Whether a further call can add more. */
-  loadOlder() {
+  /** Loads the page before the oldest message. @param {number} [size] @returns {Promise<boolean>} Whether a further call can add more. */
+  loadOlder(size = PAGE_SIZE) {
     if (!this.#olderPage) {
-      this.#olderPage = this.#fetchOlder().finally(() => { this.#olderPage = null; });
+      this.#olderPage = this.#fetchOlder(size).finally(() => { this.#olderPage = null; });
       this.#olderPage.catch(() => {}); // a caller that needs the outcome has the promise
     }
     return this.#olderPage;
+  }
+
+  /** Loads older pages until the message is there. @param {number} seq @returns {Promise<boolean>} Whether it is. */
+  async loadUntil(seq) {
+    await this.#firstLoad;
+    for (let hasMore = true; hasMore && !this.#closed && this.#timeline.firstSeq > seq;) {
+      const before = this.#timeline.firstSeq;
+      hasMore = await this.loadOlder(MAX_PAGE_SIZE) && this.#timeline.firstSeq < before;
+    }
+    return this.#timeline.firstSeq <= seq && seq <= this.#timeline.lastSeq;
   }
 
   /** @param {boolean} partial */
@@ -148,13 +163,15 @@ export class History {
     }
     this.#owner.mergePage(page.messages, !this.loaded);
     this.loaded = true;
+    this.#endFirstLoad();
     this.#owner.onChange();
   }
 
-  async #fetchOlder() {
+  /** @param {number} size */
+  async #fetchOlder(size) {
     if (!this.loaded || !this.hasMore) return false;
     const before = this.#timeline.firstSeq;
-    const max = Math.min(PAGE_SIZE, this.#context.maxMessages - this.#timeline.size);
+    const max = Math.min(size, this.#context.maxMessages - this.#timeline.size);
     if (max <= 0) return false; // more would push out the newest messages
     const page = await this.#getPage({ before }, max);
     if (before !== this.#timeline.firstSeq) return this.hasMore; // the timeline started over during the request

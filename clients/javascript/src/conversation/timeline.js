@@ -76,7 +76,7 @@ export class Timeline {
     const existing = this.#byId.get(message.id);
     const earlyTimes = this.#earlyReceipts.get(message.id);
     this.#earlyReceipts.delete(message.id);
-    const mine = this.#isMine(message);
+    const mine = this.isMine(message);
     const pendingIndex = mine && message.client_message_id ? this.#findPending(message.client_message_id) : -1;
     const merged = withTimes({
       key: existing?.key ?? ((mine && message.client_message_id) || message.id),
@@ -168,8 +168,8 @@ export class Timeline {
     return this.#confirmed.filter((message) => !message.mine && message.read_at === null);
   }
 
-  /** @param {ServerMessage} message */
-  #isMine(message) {
+  /** Whether this side sent the message. @param {ServerMessage} message */
+  isMine(message) {
     return this.#me.user_id !== undefined
       ? message.sender_user_id === this.#me.user_id : message.sender_contact_id === this.#me.contact_id;
   }

@@ -2,6 +2,7 @@
 
 import { PageSize } from "../http/page-size.js";
 import { isInbox } from "../http/shapes.js";
+import { inboxQuery } from "../participants/participant.js";
 import { MAX_ROWS } from "./inbox-rows.js";
 
 const PAGE_SIZE = 50;
@@ -79,16 +80,11 @@ export class InboxLoader {
 
   /** One row, to learn whether the server gives any. */
   probe() {
-    return this.#context.http.get("/chat/conversations", { ...this.#ownerQuery(), limit: 1 }, isInbox);
+    return this.#context.http.get("/chat/conversations", { ...inboxQuery(this.#context), limit: 1 }, isInbox);
   }
 
   /** @param {{ limit: number, cursor?: string }} position */
   #getPage(position) {
-    return this.#pageSize.measure(() => this.#context.http.get("/chat/conversations", { ...this.#ownerQuery(), ...position }, isInbox));
-  }
-
-  #ownerQuery() {
-    const { location_id, me, role } = this.#context;
-    return role === "service" ? { location_id, ...me } : { location_id };
+    return this.#pageSize.measure(() => this.#context.http.get("/chat/conversations", { ...inboxQuery(this.#context), ...position }, isInbox));
   }
 }

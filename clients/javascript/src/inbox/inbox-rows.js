@@ -1,6 +1,6 @@
 // The rows of the inbox, one per conversation, in order of their last activity. At most 1,000 rows; the least active leaves first.
 
-import { getPeer } from "../participants/participant.js";
+import { getPeer, keyOf } from "../participants/participant.js";
 
 export const MAX_ROWS = 1_000;
 
@@ -32,6 +32,12 @@ export class InboxRows {
   /** @param {string} conversation_id */
   has(conversation_id) {
     return this.#rows.has(conversation_id);
+  }
+
+  /** @param {import("../types.js").Participant} peer @returns {InboxRow | null} */
+  find(peer) {
+    const key = keyOf(peer);
+    return this.list.find((row) => keyOf(row.peer) === key) ?? null;
   }
 
   /** @param {ServerConversation} conversation */

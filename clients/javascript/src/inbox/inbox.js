@@ -99,6 +99,11 @@ export class Inbox extends Emitter {
     return this.#closed;
   }
 
+  /** For `Chat`: the row of one conversation; null when there is none; undefined when it may be among those that are not loaded. @internal @param {import("../types.js").Participant} peer */
+  findRow(peer) {
+    return this.#rows.find(peer) ?? (this.loaded && !this.hasMore ? null : undefined);
+  }
+
   /** Loads the next page. @returns {Promise<boolean>} Whether there is another one. */
   loadMore() {
     const loaded = this.#loader.loadMore();

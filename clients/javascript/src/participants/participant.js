@@ -43,6 +43,14 @@ export function conversationQuery(location_id, me, peer) {
 }
 
 /**
+ * The query parameters that name an inbox. A user or a contact has one; a service says whose.
+ * @param {{ location_id: string, me: Participant, role: string }} context
+ */
+export function inboxQuery({ location_id, me, role }) {
+  return role === "service" ? { location_id, ...me } : { location_id };
+}
+
+/**
  * The members that name sender and receiver of a message.
  * @param {Participant} sender
  * @param {Participant} receiver

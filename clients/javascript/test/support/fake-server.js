@@ -179,6 +179,7 @@ export class FakeServer {
     const last = this.messages.at(-1);
     return {
       conversation_id: "c1", location_id: "loc1", ...DOCTOR, ...PATIENT, last_message: { ...last }, unread_count: theirs.length,
+      ...(theirs.length > 0 ? { first_unread_seq: theirs[0].seq } : {}),
       last_activity_at: last.sent_at,
     };
   }

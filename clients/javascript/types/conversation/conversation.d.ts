@@ -58,11 +58,35 @@ export class Conversation extends Emitter<import("../types.js").ConversationEven
      */
     loadOlder(): Promise<boolean>;
     /**
+     * Loads older pages until the message with this `seq` is in `messages`.
+     * @param {number} seq
+     * @returns {Promise<boolean>} Whether it is: false when it does not exist or there is no room for so many.
+     */
+    loadUntil(seq: number): Promise<boolean>;
+    /**
      * Marks messages as read: the given ones, or all received ones in `messages`.
      * @param {readonly Message[]} [messages]
      * @returns {Promise<void>} Resolves when the server has stored it.
      */
     markRead(messages?: readonly Message[]): Promise<void>;
+    /**
+     * `seq` of the first message that was unread when the conversation opened; null when there was none; undefined until it is known. It
+     * may be older than `messages`: see `loadUntil`.
+     */
+    get firstUnread(): number | null | undefined;
+    /** Sets `firstUnread` to the first message that is unread now, for a page that comes back to the foreground. */
+    resetFirstUnread(): void;
+    /**
+     * Marks all messages as read that are unread now, loaded or not. It is safe to call again.
+     * @param {{ onProgress?: (progress: { marked: number, total: number | null }) => void }} [options]
+     * @returns {Promise<number>} How many it marked. Rejects when a page cannot be loaded, or when the conversation closes.
+     */
+    markAllRead(options?: {
+        onProgress?: (progress: {
+            marked: number;
+            total: number | null;
+        }) => void;
+    }): Promise<number>;
     /** Call it on every keystroke. The SDK notifies the peer every two seconds at most. */
     typing(): void;
     /**

@@ -39,8 +39,10 @@ export class History {
     close(): void;
     /** A message arrived by the socket. If earlier ones do not follow soon, they are loaded. */
     checkForGap(): void;
-    /** Loads the page before the oldest message. @returns {Promise<boolean>} Whether a further call can add more. */
-    loadOlder(): Promise<boolean>;
+    /** Loads the page before the oldest message. @param {number} [size] @returns {Promise<boolean>} Whether a further call can add more. */
+    loadOlder(size?: number): Promise<boolean>;
+    /** Loads older pages until the message is there. @param {number} seq @returns {Promise<boolean>} Whether it is. */
+    loadUntil(seq: number): Promise<boolean>;
     #private;
 }
 export type ServerMessage = import("../types.js").ServerMessage;

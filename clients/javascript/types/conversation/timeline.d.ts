@@ -49,6 +49,8 @@ export class Timeline {
     trim(max: number): boolean;
     /** The received messages that this side has not read. @returns {Message[]} */
     unread(): Message[];
+    /** Whether this side sent the message. @param {ServerMessage} message */
+    isMine(message: ServerMessage): boolean;
     #private;
 }
 export type Message = import("../types.js").Message;

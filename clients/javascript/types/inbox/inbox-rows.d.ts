@@ -9,6 +9,8 @@ export class InboxRows {
     get size(): number;
     /** @param {string} conversation_id */
     has(conversation_id: string): boolean;
+    /** @param {import("../types.js").Participant} peer @returns {InboxRow | null} */
+    find(peer: import("../types.js").Participant): InboxRow | null;
     /** @param {ServerConversation} conversation */
     put(conversation: ServerConversation): void;
     /**

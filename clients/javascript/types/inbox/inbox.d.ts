@@ -19,6 +19,8 @@ export class Inbox extends Emitter<import("../types.js").InboxEvents> {
     get retrying(): readonly import("../types.js").Retried[];
     /** For `Chat`. @internal */
     get isClosed(): boolean;
+    /** For `Chat`: the row of one conversation; null when there is none; undefined when it may be among those that are not loaded. @internal @param {import("../types.js").Participant} peer */
+    findRow(peer: import("../types.js").Participant): import("../types.js").InboxRow | null | undefined;
     /** Loads the next page. @returns {Promise<boolean>} Whether there is another one. */
     loadMore(): Promise<boolean>;
     /** Ends the use that one call of `chat.inbox` began. The last use ends the connection. */

@@ -21,6 +21,25 @@ export function parseParticipant(given: {
  */
 export function conversationQuery(location_id: string, me: Participant, peer: Participant): Record<string, string>;
 /**
+ * The query parameters that name an inbox. A user or a contact has one; a service says whose.
+ * @param {{ location_id: string, me: Participant, role: string }} context
+ */
+export function inboxQuery({ location_id, me, role }: {
+    location_id: string;
+    me: Participant;
+    role: string;
+}): {
+    user_id: string;
+    contact_id?: undefined;
+    location_id: string;
+} | {
+    contact_id: string;
+    user_id?: undefined;
+    location_id: string;
+} | {
+    location_id: string;
+};
+/**
  * The members that name sender and receiver of a message.
  * @param {Participant} sender
  * @param {Participant} receiver
