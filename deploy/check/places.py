@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
-# Set by scripts/test-deploy.
+ROOT = Path(__file__).resolve().parents[2]
+# Set by scripts/test-deploy: the services, and the folder of what npm has installed.
 PROGRAMS = Path(os.environ["PROGRAMS"])
-KUBECTL = os.environ["KUBECTL"]
+TOOLS = Path(os.environ["TOOLS"])
+HELM, HELM_3 = os.environ["HELM"], os.environ["HELM_3"]
 SERVICES = ("api-service", "ws-gateway")
 
 
@@ -21,8 +23,19 @@ def run(*command: str | Path, cwd: Path | None = None) -> list[str]:
     return [] if done.returncode == 0 else [f"{Path(command[0]).name}: {done.stdout}{done.stderr}".strip()]
 
 
+class Loader(yaml.CSafeLoader):
+    """Refuses two values of one key, of which YAML's own loader takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1 and key != "<<"}
+        if twice:
+            raise ValueError(f"duplication of key {sorted(twice)}, line {node.start_mark.line}")
+        return super().construct_mapping(node, deep)
+
+
 def documents(text: str) -> list[Any]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader) if document]
 
 
 @cache
