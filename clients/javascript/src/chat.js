@@ -31,6 +31,9 @@ export class Chat extends Emitter {
   #conversations = new Map();
   /** @type {Inbox | null} */
   #inbox = null;
+  /** @type {import("./inbox/message-feed.js").MessageFeed | null} While the event `message` has a listener. */
+  #feed = null;
+  #feedUses = 0;
   #closed = false;
   #wakeDetector;
   /** @type {readonly import("./types.js").Retried[]} */
@@ -47,7 +50,7 @@ export class Chat extends Emitter {
    * @param {import("./context.js").Services} services
    */
   constructor(services) {
-    super(["expiring", "unauthorized", "warning", "retrying", "presence", "draft"]);
+    super(["expiring", "unauthorized", "warning", "retrying", "presence", "draft", "message"]);
     this.#context = this.#createContext(services);
     this.#wakeDetector = new WakeDetector(services.clock, this.#onWake);
     services.http.onSuccess = () => {
@@ -91,6 +94,27 @@ export class Chat extends Emitter {
   }
 
   /**
+   * Calls `listener` for each event `name`, until the page calls the returned function. A listener of `message` opens the inbox.
+   * @override
+   * @template {keyof import("./types.js").ChatEvents} Name
+   * @param {Name} name
+   * @param {(detail: import("./types.js").ChatEvents[Name]) => void} listener
+   * @returns {() => void}
+   */
+  on(name, listener) {
+    if (name === "message") this.#assertOpen();
+    const off = super.on(name, listener);
+    if (name !== "message") return off;
+    this.#openFeed();
+    let isOn = true;
+    return () => {
+      off();
+      if (isOn) this.#closeFeed();
+      isOn = false;
+    };
+  }
+
+  /**
    * Opens the conversation with a participant. All callers get the same object, until each of them has closed it.
    * @param {ParticipantInput} peer
    * @returns {Conversation}
@@ -102,8 +126,10 @@ export class Chat extends Emitter {
     let conversation = this.#conversations.get(key);
     if (conversation) conversation.reopen();
     else {
-      conversation = new Conversation(this.#context, participant);
-      conversation.on("change", () => this.#inbox?.invalidate());
+      const created = new Conversation(this.#context, participant);
+      created.on("change", () => this.#inbox?.invalidate());
+      created.on("message", (message) => this.#feed?.offer(participant, String(created.conversation_id), message));
+      conversation = created;
       this.#conversations.set(key, conversation);
     }
     this.#updateParts();
@@ -202,12 +228,31 @@ export class Chat extends Emitter {
         const row = this.#inbox?.findRow(peer);
         return row === undefined ? lookUpRow(services, peer) : row;
       },
+      onOwnStored: (peer, seq) => this.#feed?.skip(peer, seq),
       onPartClosed: () => this.#updateParts(),
       warn: (work, error) => this.#warn(work, error),
       onRecovered: () => this.#shortenWaits(true),
       onRetryingChange: () => this.#updateRetrying(),
       onExpiring: (expires_at) => this.emit("expiring", { expires_at }),
     };
+  }
+
+  #openFeed() {
+    if (this.#feedUses++ > 0) return;
+    const open = [...this.#conversations.values()].filter(({ loaded }) => loaded);
+    const known = open.map(({ peer, messages }) => ({ peer, seq: Number(messages.findLast(({ seq }) => seq !== null)?.seq ?? 0) }));
+    this.#feed = this.inbox().openFeed({
+      onMessage: (detail) => this.emit("message", detail),
+      isOwn: (peer, id) => this.#conversations.get(keyOf(peer))?.messages.some((one) => one.id === null && one.client_message_id === id) ?? false,
+      isOpen: (peer) => (this.#conversations.get(keyOf(peer))?.state ?? "closed") !== "closed",
+    }, known);
+  }
+
+  #closeFeed() {
+    if (--this.#feedUses > 0) return;
+    this.#feed = null;
+    this.#inbox?.closeFeed();
+    this.#inbox?.close();
   }
 
   #parts() {

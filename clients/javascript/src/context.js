@@ -28,6 +28,7 @@
  *   and has no message left to send.
  * @property {(peer: Participant) => import("./types.js").ServerConversation | null | Promise<import("./types.js").ServerConversation | null>} findRow
  *   The inbox row of a conversation: of the open inbox, or else from the server; null when there is none.
+ * @property {(peer: Participant, seq: number) => void} onOwnStored The server stored a message that this chat sent.
  * @property {() => void} onPartClosed
  * @property {(work: import("./types.js").Work, error: ChatError) => void} warn Work failed and will be retried.
  * @property {() => void} onRecovered Work succeeded that had failed before.

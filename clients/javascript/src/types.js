@@ -103,7 +103,8 @@
 /**
  * The events of a `Chat`. `expiring`: the token ends soon. `unauthorized`: the server refuses it. Both occur only when the token source
  * has no other token: give one to `setToken`. `warning`: work failed and will be retried. `retrying`: that list changed. `presence`:
- * `online` is null when it is unknown. `draft`: the draft for a participant changed.
+ * `online` is null when it is unknown. `draft`: the draft for a participant changed. `message`: a
+ * message arrived in any conversation; once each, by `seq` within a conversation.
  * @typedef {{
  *   expiring: { expires_at: string },
  *   unauthorized: ChatError,
@@ -111,6 +112,7 @@
  *   retrying: readonly Retried[],
  *   presence: Participant & { online: boolean | null, last_seen_at: string | null },
  *   draft: { peer: Participant, draft: string },
+ *   message: { peer: Participant, conversation_id: string, message: Message },
  * }} ChatEvents
  */
 

@@ -40,6 +40,10 @@ export type Callbacks = {
      *   The inbox row of a conversation: of the open inbox, or else from the server; null when there is none.
      */
     findRow: (peer: Participant) => import("./types.js").ServerConversation | null | Promise<import("./types.js").ServerConversation | null>;
+    /**
+     * The server stored a message that this chat sent.
+     */
+    onOwnStored: (peer: Participant, seq: number) => void;
     onPartClosed: () => void;
     /**
      * Work failed and will be retried.

@@ -126,7 +126,8 @@ export type Presence = {
 /**
  * The events of a `Chat`. `expiring`: the token ends soon. `unauthorized`: the server refuses it. Both occur only when the token source
  * has no other token: give one to `setToken`. `warning`: work failed and will be retried. `retrying`: that list changed. `presence`:
- * `online` is null when it is unknown. `draft`: the draft for a participant changed.
+ * `online` is null when it is unknown. `draft`: the draft for a participant changed. `message`: a
+ * message arrived in any conversation; once each, by `seq` within a conversation.
  */
 export type ChatEvents = {
     expiring: {
@@ -142,6 +143,11 @@ export type ChatEvents = {
     draft: {
         peer: Participant;
         draft: string;
+    };
+    message: {
+        peer: Participant;
+        conversation_id: string;
+        message: Message;
     };
 };
 /**

@@ -77,6 +77,11 @@ export class Conversation extends Emitter {
     this.#history.refetch(); // without waiting for the socket: the page shows stored messages at once
   }
 
+  /** The server's id of the conversation; null before its first message. */
+  get conversation_id() {
+    return this.#incoming.conversation_id;
+  }
+
   /** The messages to show: by `seq`, then those on their way. The same array until something changes. @returns {readonly Message[]} */
   get messages() {
     return this.#timeline.messages;
@@ -305,7 +310,7 @@ export class Conversation extends Emitter {
   #createIncoming() {
     return new IncomingMessages(this.#context, this.#timeline, {
       getHistory: () => this.#history,
-      onConfirmed: (message) => this.#sender.confirm(message),
+      onConfirmed: (message) => { this.#sender.confirm(message); this.#context.onOwnStored(this.peer, Number(message.seq)); },
       onNew: (message) => this.emit("message", message),
       onChange: () => this.#status.scheduleChange(),
       onWaiting: (error) => this.#retrying.add("receipts", error),

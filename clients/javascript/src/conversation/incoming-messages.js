@@ -18,6 +18,8 @@ import { ReceiptSender } from "./receipt-sender.js";
 /** @typedef {IncomingOwner & import("../retry/reported-retry.js").Owner} Owner The retries are those of receipts. */
 
 export class IncomingMessages {
+  /** @type {string | null} The server's id of the conversation; null before its first message. */
+  conversation_id = null;
   #context;
   #timeline;
   #owner;
@@ -75,6 +77,7 @@ export class IncomingMessages {
   /** @param {ServerMessage} message @param {boolean} isOld */
   #merge(message, isOld) {
     const merged = this.#timeline.merge(message);
+    this.conversation_id = message.conversation_id;
     if (merged.confirms) this.#owner.onConfirmed(merged.message);
     if (merged.isNew || merged.confirms) {
       if (this.#timeline.trim(this.#context.maxMessages)) this.#owner.getHistory().hasMore = true;

@@ -3,6 +3,8 @@
 // The server counts `seq` without gaps. So the confirmed messages are complete from `firstSeq` to the newest one, or the timeline
 // knows the first one that is missing. It keeps at most 1,000 receipts of messages that it does not hold.
 
+import { isSentBy, toMessage, withTimes } from "../message.js";
+
 /** @typedef {import("../types.js").Message} Message */
 /** @typedef {import("../types.js").ServerMessage} ServerMessage */
 /** @typedef {import("../types.js").Participant} Participant */
@@ -76,13 +78,9 @@ export class Timeline {
     const existing = this.#byId.get(message.id);
     const earlyTimes = this.#earlyReceipts.get(message.id);
     this.#earlyReceipts.delete(message.id);
-    const mine = this.isMine(message);
-    const pendingIndex = mine && message.client_message_id ? this.#findPending(message.client_message_id) : -1;
-    const merged = withTimes({
-      key: existing?.key ?? ((mine && message.client_message_id) || message.id),
-      id: message.id, seq: message.seq, mine, status: "sent", error: null, content: message.content,
-      client_message_id: message.client_message_id ?? null, sent_at: message.sent_at, delivered_at: null, read_at: null,
-    }, existing ?? {}, earlyTimes ?? {}, message);
+    const shown = toMessage(message, this.#me);
+    const pendingIndex = shown.mine && message.client_message_id ? this.#findPending(message.client_message_id) : -1;
+    const merged = withTimes({ ...shown, key: existing?.key ?? shown.key }, existing ?? {}, earlyTimes ?? {}, message);
     const confirms = pendingIndex >= 0;
     if (confirms) this.#pending.splice(pendingIndex, 1);
     if (existing && hasSameTimes(existing, merged) && !confirms) return { message: existing, isNew: false, confirms };
@@ -170,8 +168,7 @@ export class Timeline {
 
   /** Whether this side sent the message. @param {ServerMessage} message */
   isMine(message) {
-    return this.#me.user_id !== undefined
-      ? message.sender_user_id === this.#me.user_id : message.sender_contact_id === this.#me.contact_id;
+    return isSentBy(this.#me, message);
   }
 
   /** @param {string} id @param {Times} times */
@@ -203,22 +200,10 @@ export class Timeline {
       if (Number(this.#confirmed[middle].seq) < seq) low = middle + 1;
       else high = middle;
     }
-    this.#confirmed.splice(low, this.#confirmed[low]?.seq === seq ? 1 : 0, Object.freeze(message));
+    this.#confirmed.splice(low, this.#confirmed[low]?.seq === seq ? 1 : 0, message);
     this.#byId.set(String(message.id), message);
     this.#snapshot = null;
   }
-}
-
-/**
- * The message with the first times that any source gives. Responses and frames overtake each other, and a tick must not go back.
- * @param {Message} message
- * @param {...{ delivered_at?: string | null, read_at?: string | null }} sources
- * @returns {Message}
- */
-function withTimes(message, ...sources) {
-  const read_at = sources.map((source) => source.read_at).find((at) => at) ?? null;
-  const delivered_at = sources.map((source) => source.delivered_at).find((at) => at) ?? read_at;
-  return { ...message, delivered_at, read_at, status: read_at ? "read" : delivered_at ? "delivered" : "sent" };
 }
 
 /** @param {Message} a @param {Message} b */

@@ -1,5 +1,6 @@
 // The rows of the inbox, one per conversation, in order of their last activity. At most 1,000 rows; the least active leaves first.
 
+import { isSentBy } from "../message.js";
 import { getPeer, keyOf } from "../participants/participant.js";
 
 export const MAX_ROWS = 1_000;
@@ -42,8 +43,7 @@ export class InboxRows {
 
   /** @param {ServerConversation} conversation */
   put(conversation) {
-    const { sender_user_id, sender_contact_id } = conversation.last_message;
-    const mine = this.#me.user_id !== undefined ? sender_user_id === this.#me.user_id : sender_contact_id === this.#me.contact_id;
+    const mine = isSentBy(this.#me, conversation.last_message);
     this.#rows.set(conversation.conversation_id, Object.freeze({ ...conversation, peer: getPeer(conversation, this.#me), mine }));
     if (this.#rows.size > MAX_ROWS) {
       const oldest = [...this.#rows.values()].sort(compareActivity).at(-1);

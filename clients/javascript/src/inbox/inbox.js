@@ -9,6 +9,7 @@ import { Refetcher } from "../retry/refetcher.js";
 import { RetryList } from "../retry/retry-list.js";
 import { InboxLoader } from "./inbox-loader.js";
 import { InboxRows } from "./inbox-rows.js";
+import { MessageFeed } from "./message-feed.js";
 
 const INVALIDATION_DELAY_MS = 300; // so that a burst of changes causes one load
 
@@ -20,6 +21,8 @@ export class Inbox extends Emitter {
   #refetcher;
   #socket;
   #retrying;
+  /** @type {MessageFeed | null} */
+  #feed = null;
   #status;
   /** @type {(() => void) | null} */
   #cancelInvalidation = null;
@@ -35,7 +38,7 @@ export class Inbox extends Emitter {
       onState: (state) => this.emit("state", state), onChange: () => this.emit("change", undefined),
     });
     this.#rows = new InboxRows(context.me);
-    this.#loader = new InboxLoader(context, this.#rows, () => this.#status.scheduleChange());
+    this.#loader = new InboxLoader(context, this.#rows, () => { this.#updateFeed(); this.#status.scheduleChange(); });
     this.#retrying = new RetryList({
       onChange: () => { this.#status.scheduleChange(); context.onRetryingChange(); }, onFailed: context.warn, onRecovered: context.onRecovered,
     });
@@ -104,6 +107,28 @@ export class Inbox extends Emitter {
     return this.#rows.find(peer) ?? (this.loaded && !this.hasMore ? null : undefined);
   }
 
+  /**
+   * For `Chat`: announces messages of all conversations from now on.
+   * @internal
+   * @param {import("./message-feed.js").FeedOwner} owner
+   * @param {readonly { peer: import("../types.js").Participant, seq: number }[]} known Up to where the messages of open conversations are old.
+   */
+  openFeed(owner, known) {
+    const loads = reportLoads("history", this.#retrying, { onRefused: () => {}, onChange: () => {} });
+    const feed = new MessageFeed(this.#context, owner, () => this.rows, loads);
+    for (const { peer, seq } of known) feed.skipUntil(peer, seq);
+    this.#feed = feed;
+    this.#updateFeed();
+    return feed;
+  }
+
+  /** For `Chat`. @internal */
+  closeFeed() {
+    this.#feed?.close();
+    this.#feed = null;
+    this.#retrying.remove("history");
+  }
+
   /** Loads the next page. @returns {Promise<boolean>} Whether there is another one. */
   loadMore() {
     const loaded = this.#loader.loadMore();
@@ -125,6 +150,7 @@ export class Inbox extends Emitter {
   destroy() {
     if (this.#closed) return;
     this.#closed = true;
+    this.closeFeed();
     this.#socket.close();
     this.#refetcher.close();
     this.#cancelInvalidation?.();
@@ -135,6 +161,7 @@ export class Inbox extends Emitter {
   /** For `Chat`: the network, the page or a token is back. @internal @param {boolean} [isForced] The user asks for an attempt. */
   retryNow(isForced) {
     this.#refetcher.retryNow(isForced);
+    this.#feed?.retryNow(isForced);
     this.#socket.retryNow(isForced);
   }
 
@@ -146,6 +173,7 @@ export class Inbox extends Emitter {
   /** For `Chat`: other work succeeded. @internal @param {boolean} hadFailed */
   shortenWait(hadFailed) {
     this.#refetcher.shortenWait(hadFailed);
+    this.#feed?.shortenWait(hadFailed);
     this.#socket.shortenWait(hadFailed);
   }
 
@@ -159,6 +187,10 @@ export class Inbox extends Emitter {
     if (!this.#socket.isInterrupted || this.#socket.state === "refused" || this.#cancelInvalidation) return;
     const cancelTimer = this.#context.clock.after(INVALIDATION_DELAY_MS, () => { this.#cancelInvalidation = null; this.#refetcher.refetch(); });
     this.#cancelInvalidation = () => { cancelTimer(); this.#cancelInvalidation = null; };
+  }
+
+  #updateFeed() {
+    if (this.loaded) this.#feed?.update(this.hasMore);
   }
 
   /** @param {any} frame */

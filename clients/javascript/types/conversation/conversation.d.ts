@@ -10,6 +10,8 @@ export class Conversation extends Emitter<import("../types.js").ConversationEven
     constructor(context: import("../context.js").Context, peer: import("../types.js").Participant);
     /** The other side. */
     peer: import("../types.js").Participant;
+    /** The server's id of the conversation; null before its first message. */
+    get conversation_id(): string | null;
     /** The messages to show: by `seq`, then those on their way. The same array until something changes. @returns {readonly Message[]} */
     get messages(): readonly Message[];
     /** Whether the newest messages are loaded. */

@@ -15,6 +15,8 @@ export class IncomingMessages {
      * @param {Owner} owner
      */
     constructor(context: import("../context.js").Context, timeline: import("./timeline.js").Timeline, owner: Owner);
+    /** @type {string | null} The server's id of the conversation; null before its first message. */
+    conversation_id: string | null;
     receipts: ReceiptSender;
     /** Takes a message of a frame, or the response to a send. @param {ServerMessage} message */
     add(message: ServerMessage): {

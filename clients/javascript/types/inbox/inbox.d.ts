@@ -21,6 +21,18 @@ export class Inbox extends Emitter<import("../types.js").InboxEvents> {
     get isClosed(): boolean;
     /** For `Chat`: the row of one conversation; null when there is none; undefined when it may be among those that are not loaded. @internal @param {import("../types.js").Participant} peer */
     findRow(peer: import("../types.js").Participant): import("../types.js").InboxRow | null | undefined;
+    /**
+     * For `Chat`: announces messages of all conversations from now on.
+     * @internal
+     * @param {import("./message-feed.js").FeedOwner} owner
+     * @param {readonly { peer: import("../types.js").Participant, seq: number }[]} known Up to where the messages of open conversations are old.
+     */
+    openFeed(owner: import("./message-feed.js").FeedOwner, known: readonly {
+        peer: import("../types.js").Participant;
+        seq: number;
+    }[]): MessageFeed;
+    /** For `Chat`. @internal */
+    closeFeed(): void;
     /** Loads the next page. @returns {Promise<boolean>} Whether there is another one. */
     loadMore(): Promise<boolean>;
     /** Ends the use that one call of `chat.inbox` began. The last use ends the connection. */
@@ -42,3 +54,4 @@ export class Inbox extends Emitter<import("../types.js").InboxEvents> {
     #private;
 }
 import { Emitter } from "../emitter.js";
+import { MessageFeed } from "./message-feed.js";
