@@ -57,20 +57,20 @@ function addConversations(server) {
 async function listening(options = {}) {
   let others;
   const all = await setUp({ ...options, prepare: (server) => { others = addConversations(server); options.prepare?.(server, others); } });
-  const heard = [];
-  const off = all.chat.on("message", ({ peer, conversation_id, message }) => heard.push({ peer, conversation_id, ...message }));
+  const received = [];
+  const off = all.chat.on("message", ({ peer, conversation_id, message }) => received.push({ peer, conversation_id, ...message }));
   await all.clock.advance(1_000);
-  return { ...all, others, heard, off, contents: () => heard.map(({ content }) => content) };
+  return { ...all, others, received, off, contents: () => received.map(({ content }) => content) };
 }
 
 const histories = (server) => server.requests.filter(({ path }) => path === "/chat/history").length;
 
 test("a message of a conversation that is not open is announced from its row, without a request", async () => {
-  const { server, others, heard } = await listening({ prepare: (server, others) => { server.write(PATIENT, "old"); others.write("pat7", "old"); } });
-  assert.deepEqual(heard, []);
+  const { server, others, received } = await listening({ prepare: (server, others) => { server.write(PATIENT, "old"); others.write("pat7", "old"); } });
+  assert.deepEqual(received, []);
   others.write("pat7", "new");
   server.write(PATIENT, "new too");
-  assert.deepEqual(heard.map(({ peer, conversation_id, seq, content, mine, status, key }) => [peer, conversation_id, seq, content, mine, status, key]), [
+  assert.deepEqual(received.map(({ peer, conversation_id, seq, content, mine, status, key }) => [peer, conversation_id, seq, content, mine, status, key]), [
     [OTHER, "c-pat7", 2, "new", false, "sent", "pat7-2"], [PATIENT, "c1", 2, "new too", false, "sent", "m2"],
   ]);
   assert.equal(histories(server), 0);
@@ -95,7 +95,7 @@ test("at most the last 1,000 missed messages of a conversation are announced", a
 });
 
 test("a first message, and a conversation behind the loaded rows, are announced; old messages are not", async () => {
-  const { clock, others, heard, contents } = await listening({
+  const { clock, others, received, contents } = await listening({
     prepare: (_, others) => { for (let n = 0; n < 60; n++) { others.write(`old${n}`, "one"); others.write(`old${n}`, "two"); } },
   });
   others.write("pat8", "hello");
@@ -105,7 +105,7 @@ test("a first message, and a conversation behind the loaded rows, are announced;
   others.write("old4", "three", { silent: true });
   others.write("old4", "four");
   await clock.advance(3_000);
-  assert.deepEqual(heard.slice(1).map(({ peer, seq, content }) => [peer.contact_id, seq, content]), [["old4", 3, "three"], ["old4", 4, "four"]]);
+  assert.deepEqual(received.slice(1).map(({ peer, seq, content }) => [peer.contact_id, seq, content]), [["old4", 3, "three"], ["old4", 4, "four"]]);
 });
 
 test("messages that were missed without a connection are announced, also while sockets are blocked", async () => {
@@ -123,7 +123,7 @@ test("messages that were missed without a connection are announced, also while s
 });
 
 test("an open conversation and its row announce each message once, and no message that was written here", async () => {
-  const { clock, server, open, contents, heard } = await listening({ prepare: (server) => server.write(PATIENT, "old") });
+  const { clock, server, open, contents, received } = await listening({ prepare: (server) => server.write(PATIENT, "old") });
   const conversation = open();
   await clock.advance(1_000);
   const there = [];
@@ -137,7 +137,7 @@ test("an open conversation and its row announce each message once, and no messag
   await clock.advance(5_000);
   assert.deepEqual(contents(), ["one", "from my phone", "two"]);
   assert.deepEqual(there, contents());
-  assert.deepEqual(heard.map(({ mine }) => mine), [false, true, false]);
+  assert.deepEqual(received.map(({ mine }) => mine), [false, true, false]);
   conversation.close();
   server.write(PATIENT, "three");
   await clock.advance(5_000);
@@ -224,7 +224,7 @@ test("the last listener closes the inbox, unless the page uses it", async () => 
 for (let seed = 1; seed <= 40; seed++) {
   test(`random faults announce each message once, in order (seed ${seed})`, async () => {
     const random = seeded(seed);
-    const { clock, server, others, open, heard } = await listening();
+    const { clock, server, others, open, received } = await listening();
     let conversation = null;
     let number = 0;
     for (let step = 0; step < 60; step++) {
@@ -243,7 +243,7 @@ for (let seed = 1; seed <= 40; seed++) {
     others.write("pat7", "last");
     await clock.advance(180_000);
     const theirs = server.messages.filter(({ sender_contact_id }) => sender_contact_id).map(({ content }) => content);
-    const announced = (peer) => heard.filter((one) => one.peer.contact_id === peer.contact_id);
+    const announced = (peer) => received.filter((one) => one.peer.contact_id === peer.contact_id);
     assert.deepEqual(announced(PATIENT).map(({ content }) => content).sort(), [...theirs].sort());
     const seqs = announced(OTHER).map(({ seq }) => seq);
     assert.deepEqual(seqs, seqs.map((_, index) => index + 1), "all, in order");
