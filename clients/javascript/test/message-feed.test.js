@@ -33,7 +33,9 @@ function addConversations(server) {
     return { status: 200, body: { conversation_id: `c-${query.contact_id}`, messages: structuredClone(page), has_more: page.length < found.length } };
   };
   server.intercept = serve;
-  const publish = (contact_id) => server.live.filter(({ query }) => !query.contact_id).forEach((socket) => socket.give({ type: "conversation", conversation: row(contact_id) }));
+  const publish = (contact_id) => {
+    for (const socket of server.live) if (!socket.query.contact_id) socket.give({ type: "conversation", conversation: row(contact_id) });
+  };
   let written = 0;
   return {
     serve, publish,
