@@ -22,14 +22,20 @@ export async function launch() {
     args: [
       "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
       "--disable-background-networking", "--disable-component-update", "--disable-sync",
+      // A page that a test answers has no network address, so Chromium would count this machine as foreign to it.
+      "--disable-features=LocalNetworkAccessChecks",
     ],
   });
 }
 export const shut = () => browser?.close();
 
-/** Opens a page. `wrong` collects errors, requests to other hosts, and tokens in URLs. */
-export async function open(path, { context = null, base = BASE, ...options } = {}) {
+/**
+ * Opens a page. `wrong` collects errors, requests to other hosts, and tokens in URLs. `routes` are answers of the test in place of the
+ * server's, by path.
+ */
+export async function open(path, { context = null, base = BASE, routes = {}, ...options } = {}) {
   const window = context ?? await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: "en-GB", ...options });
+  for (const [route, answer] of Object.entries(routes)) await window.route(base + route, (request) => request.fulfill(answer));
   const page = await window.newPage();
   page.setDefaultTimeout(LIMIT);
   const wrong = [];
@@ -53,7 +59,7 @@ export async function open(path, { context = null, base = BASE, ...options } = {
 export const apartFromTheNetwork = (wrong) => wrong.filter((text) => !/WebSocket connection to|Failed to load resource|ERR_/.test(text));
 
 /** A part of the conversation view: `input`, `send`, `messages`, `back`, `presence`, `typing` or `banner`. */
-export const part = (page, pane, name) => page.getByTestId(`${pane}-${name}`);
+export const part = (page, pane, name) => page.locator(`[data-testid="${pane}-${name}"], [data-pane="${pane}"] ehr-chat [part~="${name}"]`);
 
 /** Signs a participant in with a pasted token. */
 export async function signIn(page, pane, who, options) {
@@ -132,6 +138,20 @@ export async function write(from, to, texts) {
     const body = JSON.stringify({ location_id: "loc1", ...side("sender", from), ...side("receiver", to), content });
     assert.equal((await fetch(`${BASE}/chat/send`, { method: "POST", headers, body })).status, 201);
   }
+}
+
+/** Stores many messages, in any order. Each service token has a rate limit of its own. */
+export async function writeMany(from, to, count) {
+  const side = (name, who) => ({ [`${name}_${who.user_id ? "user" : "contact"}_id`]: who.user_id ?? who.contact_id });
+  let left = count;
+  const work = async (_, index) => {
+    const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token({ user_id: `writer-${process.pid}-${index}-${count}` }, { role: "service" })}` };
+    while (left-- > 0) {
+      const body = JSON.stringify({ location_id: "loc1", ...side("sender", from), ...side("receiver", to), content: `entry, ${"word ".repeat(left % 30)}` });
+      assert.equal((await fetch(`${BASE}/chat/send`, { method: "POST", headers, body })).status, 201);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.ceil(count / 40) }, work).slice(0, 100));
 }
 
 /** A problem body as the service writes it. */

@@ -1,6 +1,7 @@
 // Only compiled: a TypeScript program sees the SDK's types as they are published.
 
-import { connect, type ChatError, type Message, type Presence, type Retried, type State, type Work } from "../../../clients/javascript/types/index.js";
+import { connect, type Chat, type ChatError, type Message, type Presence, type Retried, type State, type Work } from "../../../clients/javascript/types/index.js";
+import { createLanguage, PeopleDirectory, type Description, type EhrChat, type Resolve } from "../../../clients/javascript/types/element/index.js";
 
 export async function consume(): Promise<void> {
   const chat = await connect({ url: "https://chat.example.org", token: async (reason: "first" | "expiring" | "refused") => reason });
@@ -24,4 +25,16 @@ export async function consume(): Promise<void> {
   conversation.messages.push(sent);
   // @ts-expect-error a number is no message
   await conversation.send(1);
+}
+
+export function embed(chat: Chat, element: EhrChat): string {
+  const resolve: Resolve = async (person) => ({ name: person.contact_id ?? "Ward 4", birth_date: "1984-03-12", record_number: "100234" });
+  element.chat = chat;
+  element.peer = { contact_id: "pat456" };
+  element.resolve = resolve;
+  element.strings = { "composer.send": "Envoyer", "conversation.waiting": { one: "{count} message attend", other: "{count} messages attendent" } };
+  const people = new PeopleDirectory(resolve, { language: createLanguage(["de"]) });
+  element.people = people;
+  const { name, details }: Description = people.get({ user_id: "doc123" });
+  return `${name}, ${details}, ${element.conversation?.state ?? "closed"}`;
 }

@@ -44,9 +44,17 @@ export function createTranslator(wanted, own = {}) {
     return form.replace(/\{(\w+)\}/g, (placeholder, name) => {
       const value = values[name];
       if (value === undefined && !isOwn) throw new RangeError(`${key} needs ${name}`);
-      return typeof value === "number" ? numbers.format(value) : value ?? placeholder;
+      return typeof value === "number" ? numbers.format(value) : value === undefined ? placeholder : isolate(value, form);
     });
   };
+}
+
+// Letters of Hebrew, Arabic and their relatives.
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+
+/** Keeps a value of the other direction from changing the order of the words around it. @param {string} value @param {string} form */
+function isolate(value, form) {
+  return RIGHT_TO_LEFT.test(value) || RIGHT_TO_LEFT.test(form) ? `\u2068${value}\u2069` : value;
 }
 
 /**
@@ -55,10 +63,15 @@ export function createTranslator(wanted, own = {}) {
  * @param {Partial<Texts>} [own]
  */
 export function createLanguage(wanted = globalThis.navigator?.languages ?? [], own = {}) {
-  const known = wanted.filter(isLocale);
+  const known = wanted.filter(isLocale).map(addRegion);
   const { language, locale } = chooseLanguage(known);
   const t = createTranslator(known, own);
   return { language, t, dates: new Dates(locale ?? known[0], t) };
+}
+
+/** A page says "en"; the browser knows that its user writes dates as in "en-GB". @param {string} tag */
+function addRegion(tag) {
+  return globalThis.navigator?.languages?.find((locale) => locale.toLowerCase().startsWith(`${tag.toLowerCase()}-`)) ?? tag;
 }
 
 /** @param {string} tag */

@@ -1,1 +1,10 @@
+export { EhrChat };
+export { createAvatar } from "./people/avatar.js";
+export { PeopleDirectory } from "./people/people-directory.js";
 export { createLanguage } from "./strings/index.js";
+export type Person = import("./people/people-directory.js").Person;
+export type Resolve = import("./people/people-directory.js").Resolve;
+export type Description = import("./people/people-directory.js").Description;
+export type Strings = import("./ehr-chat.js").Strings;
+export type TextKey = import("./strings/index.js").TextKey;
+import { EhrChat } from "./ehr-chat.js";

@@ -31,7 +31,13 @@ export const en: {
     "conversation.reconnecting": string;
     "conversation.offline": string;
     "conversation.blocked": string;
-    "conversation.blockedUnknown": string;
+    "conversation.blockedOrigin": string;
+    "conversation.tryNow": string;
+    "conversation.marking": string;
+    "conversation.announceMany": {
+        one: string;
+        other: string;
+    };
     "conversation.refused": string;
     "conversation.refusedUnknown": string;
     "message.author": string;
@@ -55,6 +61,7 @@ export const en: {
     "person.patient": string;
     "person.born": string;
     "person.record": string;
+    "person.identifier": string;
     "person.online": string;
     "person.lastSeenToday": string;
     "person.lastSeen": string;

@@ -1,0 +1,12 @@
+/** @typedef {import("../strings/index.js").Translate} Translate */
+/**
+ * Creates the element.
+ * @param {string} content
+ * @param {Translate} t
+ * @param {{ isOpen: boolean, onToggle: (isOpen: boolean) => void }} fold Whether a long message is shown whole.
+ */
+export function createContent(content: string, t: Translate, { isOpen, onToggle }: {
+    isOpen: boolean;
+    onToggle: (isOpen: boolean) => void;
+}): HTMLDivElement;
+export type Translate = import("../strings/index.js").Translate;
