@@ -5,6 +5,32 @@ use serde_json::Value;
 
 use crate::secret_text::SECRET_MARK;
 
+const OPENAPI: &str = include_str!("../../openapi.yaml");
+
+/// The status that the OpenAPI document gives to a code.
+fn documented_status(code: &str) -> Option<u16> {
+    OPENAPI.split_once(&format!("| `{code}` | "))?.1.get(..3)?.parse().ok()
+}
+
+/// Looks at the members that every problem has.
+pub fn assert_members(problem: &Value, status: u16) {
+    for member in ["type", "title", "detail", "code", "request_id"] {
+        assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {problem}");
+    }
+    assert_eq!(problem["status"], status, "{problem}");
+    assert_eq!(problem["code"].as_str().and_then(documented_status), Some(status), "{problem}");
+    assert!(is_text_of_sentences(&problem["detail"]), "{problem}");
+    for error in problem["errors"].as_array().into_iter().flatten() {
+        assert!(error["pointer"].is_string() && is_text_of_sentences(&error["detail"]), "{problem}");
+    }
+}
+
+/// Whether a text is written for people: it begins as a sentence does, and ends as one.
+fn is_text_of_sentences(text: &Value) -> bool {
+    let text = text.as_str().unwrap_or_default();
+    text.ends_with('.') && text.starts_with(|first: char| first.is_uppercase() || first == '`')
+}
+
 /// An answer, whole.
 #[derive(Debug, Clone)]
 pub struct HttpResponse {
@@ -54,17 +80,11 @@ impl HttpResponse {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = self.json();
-        for member in ["type", "title", "detail", "request_id"] {
-            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {self:?}");
-        }
-        assert_eq!(problem["status"], status, "{self:?}");
+        assert_members(&problem, status);
         assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"), "{self:?}");
         if status == 422 {
             let errors = problem["errors"].as_array().unwrap_or_else(|| panic!("no errors: {self:?}"));
             assert!(!errors.is_empty(), "{self:?}");
-            for error in errors {
-                assert!(error["pointer"].is_string() && error["detail"].is_string(), "{self:?}");
-            }
         }
         let owed =
             [(401, "www-authenticate"), (405, "allow"), (426, "upgrade"), (429, "retry-after"), (503, "retry-after")];
@@ -76,6 +96,11 @@ impl HttpResponse {
             assert!(!format!("{self:?}").contains(secret), "{secret} in {self:?}");
         }
         problem
+    }
+
+    /// The same, and `code` names the cause.
+    pub fn expect_code(&self, status: u16, code: &str) {
+        assert_eq!(self.expect_problem(status)["code"], code, "{self:?}");
     }
 
     /// The same, and `field` is what was wrong.

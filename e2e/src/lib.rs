@@ -35,7 +35,7 @@ pub mod token;
 
 use std::time::Duration;
 
-pub use http_response::HttpResponse;
+pub use http_response::{HttpResponse, assert_members};
 pub use secret_text::{SECRET_MARK, secret_text};
 pub use socket::{Received, Socket};
 pub use test_location::{Role, TestLocation, TestUser};

@@ -79,7 +79,7 @@ async fn respond(
             response
         }
         _ => {
-            let detail = "no such path; this port serves `/metrics`, `/healthz` and `/readyz`";
+            let detail = "There is nothing at this path. This port serves `/metrics`, `/healthz` and `/readyz`.";
             HttpError::not_found(detail).into_response(&id)
         }
     })

@@ -1,6 +1,7 @@
 //! Why a use case rejects a request. Knows no HTTP: `http::error` finds the status. Carries no error of PostgreSQL or Redis: what
 //! failed below is a [`Cause`] for the log, and the variant says what it means for the caller.
 
+use shared::contract::error_code::ProblemCode;
 use shared::contract::token::AuthorizationError;
 
 use crate::audit_writer::AuditError;
@@ -19,9 +20,9 @@ pub enum DomainError {
     /// The token does not permit this.
     #[error(transparent)]
     Forbidden(#[from] AuthorizationError),
-    /// The field of this name breaks a rule.
-    #[error("{0} {1}")]
-    Field(&'static str, &'static str),
+    /// The input breaks a rule: its code, where (a JSON pointer or `?name`), and a sentence for the caller.
+    #[error("{2}")]
+    Input(ProblemCode, &'static str, &'static str),
     /// A queue is full; nothing was written.
     #[error("too many sends are waiting")]
     Overloaded,

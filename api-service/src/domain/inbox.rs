@@ -3,6 +3,7 @@
 use futures_util::future::join;
 use serde::{Serialize, Serializer};
 use shared::contract::audit::Action;
+use shared::contract::error_code::ProblemCode;
 use shared::contract::ids::LocationId;
 use shared::contract::participant::Participant;
 
@@ -46,7 +47,8 @@ pub async fn inbox(
         (Some(whose), _) => whose,
         (None, Some(person)) => person.clone(),
         (None, None) => {
-            return Err(DomainError::Field("?user_id", "or `contact_id` must say whose inbox, for a service token"));
+            let detail = "A `service` token says with `user_id` or `contact_id` whose inbox it wants.";
+            return Err(DomainError::Input(ProblemCode::MissingParameter, "?user_id", detail));
         }
     };
     principal.check_acts_as(location, &viewer)?;
@@ -76,7 +78,10 @@ pub fn at_most_one(
     contact: Option<Participant>,
 ) -> Result<Option<Participant>, DomainError> {
     match (user, contact) {
-        (Some(_), Some(_)) => Err(DomainError::Field("?contact_id", "and `user_id` cannot both be given")),
+        (Some(_), Some(_)) => {
+            let detail = "The parameters `user_id` and `contact_id` exclude each other. Give one of them.";
+            Err(DomainError::Input(ProblemCode::ConflictingParameters, "?contact_id", detail))
+        }
         (user, contact) => Ok(user.or(contact)),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use shared::contract::audit::{Action, AuditEntry};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::ids::LocationId;
 use shared::contract::participant::{Conversation, Participant};
 use shared::contract::presence::Presence;
@@ -77,12 +78,16 @@ pub async fn presence(
 /// Removes duplicates, keeping the order of the request.
 fn distinct(mut requested: Vec<Participant>) -> Result<Vec<Participant>, DomainError> {
     if requested.len() > MAX_PARTICIPANTS {
-        return Err(DomainError::Field("?user_id", "and `contact_id` may name 100 people at most"));
+        let detail = "The parameters `user_id` and `contact_id` may name 100 participants at most. Ask again for the rest.";
+        return Err(DomainError::Input(ProblemCode::OutOfRange, "?user_id", detail));
     }
     let mut seen = HashSet::new();
     requested.retain(|participant| seen.insert(participant.clone()));
     match requested.is_empty() {
-        true => Err(DomainError::Field("?user_id", "or `contact_id` must say who is asked for")),
+        true => {
+            let detail = "The parameter `user_id` or `contact_id` is missing. It names the participants.";
+            Err(DomainError::Input(ProblemCode::MissingParameter, "?user_id", detail))
+        }
         false => Ok(requested),
     }
 }
@@ -129,9 +134,11 @@ mod tests {
     fn requested_participants_are_deduplicated_and_required() {
         let requested = people(&["user:b", "user:a", "contact:a", "user:b"]);
         assert_eq!(distinct(requested).unwrap(), people(&["user:b", "user:a", "contact:a"]));
-        assert!(matches!(distinct(Vec::new()), Err(DomainError::Field("?user_id", _))));
+        let none = distinct(Vec::new());
+        assert!(matches!(none, Err(DomainError::Input(ProblemCode::MissingParameter, "?user_id", _))));
         assert!(distinct(people(&vec!["user:a"; MAX_PARTICIPANTS])).is_ok());
-        assert!(distinct(people(&vec!["user:a"; MAX_PARTICIPANTS + 1])).is_err());
+        let many = distinct(people(&vec!["user:a"; MAX_PARTICIPANTS + 1]));
+        assert!(matches!(many, Err(DomainError::Input(ProblemCode::OutOfRange, "?user_id", _))));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Revokes tokens before they expire.
 
 use shared::contract::audit::{Action, AuditEntry};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::revocation::{MAX_JTI_BYTES, Revocation};
 
 use super::error::DomainError;
@@ -37,16 +38,19 @@ pub fn describe(entry: AuditEntry, revocation: &Revocation) -> AuditEntry {
 /// Checks whether a revocation can be stored.
 ///
 /// # Errors
-/// [`DomainError::Field`]
+/// [`DomainError::Input`]
 pub fn check(revocation: &Revocation) -> Result<(), DomainError> {
-    match revocation {
-        Revocation::Token { jti, .. } if jti.is_empty() => Err(DomainError::Field("jti", "is empty")),
-        Revocation::Token { jti, .. } if jti.len() > MAX_JTI_BYTES => {
-            Err(DomainError::Field("jti", "is longer than 256 bytes"))
-        }
-        Revocation::Token { jti, .. } if jti.contains('\0') => Err(DomainError::Field("jti", "contains U+0000")),
-        _ => Ok(()),
-    }
+    let Revocation::Token { jti, .. } = revocation else { return Ok(()) };
+    let (code, detail) = if jti.is_empty() {
+        (ProblemCode::OutOfRange, "The `jti` is empty.")
+    } else if jti.len() > MAX_JTI_BYTES {
+        (ProblemCode::OutOfRange, "The `jti` is longer than 256 bytes.")
+    } else if jti.contains('\0') {
+        (ProblemCode::InvalidValue, "The `jti` contains U+0000.")
+    } else {
+        return Ok(());
+    };
+    Err(DomainError::Input(code, "/jti", detail))
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use poem::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::Problem;
 use shared::contract::http::request::RequestContext;
 use shared::contract::token::cache::TokenCache;
 use shared::contract::token::{AuthorizationError, Principal, TokenError, bearer};
 
-use crate::domain::error::DomainError;
 use crate::http::audit::AuditContext;
-use crate::http::error::{ProblemBody, problem_error, to_problem, too_many_requests};
+use crate::http::error::{ProblemBody, internal_error, problem_error, too_many_requests};
 use crate::http::path_table::Parameters;
 use crate::limits::response_budget::BudgetError;
 use crate::model::origin::Origin;
@@ -115,12 +115,13 @@ impl<'a> ApiExtractor<'a> for Caller {
 impl Caller {
     /// Verifies the token and applies the caller's rate limit. Does not check the query.
     pub(crate) async fn authenticate(request: &Request) -> poem::Result<Self> {
-        let state: &Arc<AppState> = request.data().ok_or_else(|| problem_error(Problem::new(500, "no state")))?;
+        let state: &Arc<AppState> = request.data().ok_or_else(|| problem_error(internal_error()))?;
         if !state.revocation.is_loaded() || !state.database.was_ready() {
-            return Err(problem_error(Problem::new(503, "the service has not started yet: its database is not ready")));
+            let detail = "The service is starting: its database is not ready. Try again in a second.";
+            return Err(problem_error(Problem::new(ProblemCode::Starting, detail)));
         }
         let (Some(context), Some(audit)) = (request.data::<RequestContext>(), request.data::<AuditContext>()) else {
-            return Err(problem_error(Problem::new(500, "no context")));
+            return Err(problem_error(internal_error()));
         };
         let principal =
             verify_token(request, &state.tokens).await.map_err(|error| unauthorized(request, state, &error))?;
@@ -128,7 +129,7 @@ impl Caller {
         state
             .rate_limits
             .check_caller(&principal)
-            .map_err(|wait| poem::Error::from_response(too_many_requests(wait, "requests of yours")))?;
+            .map_err(|wait| poem::Error::from_response(too_many_requests(wait, "requests of this caller")))?;
         if request.method() == Method::GET {
             state
                 .response_budget
@@ -147,7 +148,7 @@ pub(crate) fn check_parameters(request: &Request) -> poem::Result<()> {
 
 /// 403: the token is valid but does not permit this.
 pub(crate) fn forbidden(error: AuthorizationError) -> poem::Error {
-    problem_error(to_problem(DomainError::Forbidden(error)))
+    problem_error(error.into())
 }
 
 /// Counts a request to an unknown route: against the caller's limit when its token is valid, else against its address. Returns
@@ -156,7 +157,7 @@ pub(crate) async fn count_unrouted(request: &Request, state: &AppState) -> Optio
     match verify_token(request, &state.tokens).await {
         Ok(principal) => {
             request.data::<AuditContext>()?.set_principal(&principal);
-            state.rate_limits.check_caller(&principal).err().map(|wait| too_many_requests(wait, "requests of yours"))
+            state.rate_limits.check_caller(&principal).err().map(|wait| too_many_requests(wait, "requests of this caller"))
         }
         Err(error) => count_failed_auth(request, state, &error),
     }
@@ -166,11 +167,13 @@ pub(crate) async fn count_unrouted(request: &Request, state: &AppState) -> Optio
 pub(crate) fn budget_error_response(error: BudgetError) -> Response {
     match error {
         BudgetError::Caller => {
-            let problem = Problem::new(429, "too many answers to you are not read yet: read them first");
+            let detail = "Too many responses to this caller are not read yet. Read them, then try again.";
+            let problem = Problem::new(ProblemCode::ResponsesUnread, detail);
             ProblemBody::from(problem).with_header(RETRY_AFTER, "1").into_response()
         }
         BudgetError::Process => {
-            let problem = Problem::new(503, "too many answers are not read yet: try again");
+            let detail = "Too many responses are not read yet. Try again in a second.";
+            let problem = Problem::new(ProblemCode::Overloaded, detail);
             ProblemBody::from(problem).into_response()
         }
     }
@@ -180,7 +183,7 @@ fn unauthorized(request: &Request, state: &AppState, error: &TokenError) -> poem
     if let Some(too_many) = count_failed_auth(request, state, error) {
         return poem::Error::from_response(too_many);
     }
-    let body = ProblemBody::from(Problem::new(401, error.to_string()));
+    let body = ProblemBody::from(Problem::from(error));
     poem::Error::from_response(body.with_header(WWW_AUTHENTICATE, error.challenge()).into_response())
 }
 
@@ -190,9 +193,9 @@ fn count_failed_auth(request: &Request, state: &AppState, error: &TokenError) ->
     // A missing token is no attempt to guess one, so it has its own limit.
     let (checked, what) = match error {
         TokenError::Missing => {
-            (state.rate_limits.record_missing_token(*address), "requests without a token from your address")
+            (state.rate_limits.record_missing_token(*address), "requests without a token from this address")
         }
-        _ => (state.rate_limits.record_failure(*address), "refused tokens from your address"),
+        _ => (state.rate_limits.record_failure(*address), "refused tokens from this address"),
     };
     checked.err().map(|wait| too_many_requests(wait, what))
 }

@@ -15,8 +15,9 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::{InputError, Problem};
-use shared::contract::ids::{LocationId, parse_uuid};
+use shared::contract::ids::{InvalidId, LocationId, parse_uuid};
 use shared::contract::participant::Participant;
 use shared::kit::json::{self, JsonError, pointer_step};
 use time::OffsetDateTime;
@@ -26,7 +27,7 @@ use uuid::Uuid;
 
 use super::{auth, authorization};
 use crate::domain::error::DomainError;
-use crate::http::error::{ProblemBody, invalid, problem_error};
+use crate::http::error::{ProblemBody, problem_error};
 
 /// Maximum body size in bytes. 8,000 characters written as `\uXXXX\uXXXX` take 96,000.
 pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -37,6 +38,9 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 const JSON: &str = "application/json";
+
+/// The `detail` of [`ProblemCode::UnsupportedMediaType`].
+pub(crate) const UNSUPPORTED_MEDIA_TYPE: &str = "The body is not JSON by its content type. Send `Content-Type: application/json`, in UTF-8.";
 
 /// A body that is read field by field.
 pub(crate) trait FromFields: Sized + Send {
@@ -83,15 +87,22 @@ impl<'a, T: FromFields, S: Type> ApiExtractor<'a> for JsonBody<T, S> {
 pub(crate) async fn read<T: FromFields>(request: &Request, body: poem::Body, max_bytes: usize) -> poem::Result<T> {
     check_encoding(request)?;
     if !request.content_type().is_some_and(is_json) {
-        return Err(problem_error(Problem::new(415, "the body must be `Content-Type: application/json`, in UTF-8")));
+        return Err(problem_error(Problem::new(ProblemCode::UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE)));
     }
     let bytes = match timeout(BODY_TIMEOUT, read_within_limit(body, max_bytes)).await {
         Ok(Ok(Some(bytes))) => bytes,
         Ok(Ok(None)) => {
-            return Err(problem_error(Problem::new(413, format!("the body is larger than {max_bytes} bytes"))));
+            let detail = format!("The body is larger than {max_bytes} bytes. Send less at once.");
+            return Err(problem_error(Problem::new(ProblemCode::BodyTooLarge, detail)));
         }
-        Ok(Err(_)) => return Err(problem_error(Problem::new(400, "the body did not arrive whole"))),
-        Err(_) => return Err(problem_error(Problem::new(408, "the body did not arrive in time"))),
+        Ok(Err(_)) => {
+            let detail = "The body did not arrive whole. Send the request again.";
+            return Err(problem_error(Problem::new(ProblemCode::MalformedRequest, detail)));
+        }
+        Err(_) => {
+            let detail = "The body did not arrive in time. Send the request again, without a pause.";
+            return Err(problem_error(Problem::new(ProblemCode::RequestTimeout, detail)));
+        }
     };
     parse::<T>(&bytes).map_err(|problem| {
         let (location, sender) = parse_sender::<T>(&bytes);
@@ -115,7 +126,8 @@ fn check_encoding(request: &Request) -> poem::Result<()> {
     if lines.iter().all(is_plain) {
         return Ok(());
     }
-    let problem = Problem::new(415, "the body must come without `Content-Encoding`");
+    let detail = "The body has a `Content-Encoding`. Send it without.";
+    let problem = Problem::new(ProblemCode::UnsupportedEncoding, detail);
     // RFC 9110, section 15.5.16: names the accepted encoding.
     let answer = ProblemBody::from(problem).with_header(ACCEPT_ENCODING, "identity");
     Err(poem::Error::from_response(answer.into_response()))
@@ -153,49 +165,59 @@ async fn read_within_limit(body: poem::Body, max_bytes: usize) -> std::io::Resul
 
 fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Box<Problem>> {
     let value = json::parse(bytes).map_err(|error| {
-        let problem = Problem::new(400, format!("the body {error}"));
+        let problem = Problem::new(ProblemCode::Malformed, format!("The body {error}. Correct the body."));
         Box::new(match error {
             JsonError::RepeatedKey { pointer } => {
-                problem.with_errors(vec![InputError::new(pointer, "is given more than once")])
+                let error = InputError::new(ProblemCode::Malformed, pointer, "This key is given more than once.");
+                problem.with_errors(vec![error])
             }
             JsonError::Syntax { .. } => problem,
         })
     })?;
     let Value::Object(object) = value else {
-        return Err(Box::new(invalid(vec![InputError::new("", "the body must be an object")])));
+        let error = InputError::new(ProblemCode::InvalidType, "", "The body must be a JSON object.");
+        return Err(Box::new(Problem::of_input(vec![error])));
     };
     let mut fields = FieldReader { object, errors: Vec::new() };
     let read = T::from_fields(&mut fields);
     match (read, fields.into_errors()) {
         (Some(value), errors) if errors.is_empty() => Ok(value),
-        (_, errors) => Err(Box::new(invalid(errors))),
+        (_, errors) => Err(Box::new(Problem::of_input(errors))),
     }
 }
 
-/// Parses the value of a field. The error says what the value must be.
-type ValueParser<T> = fn(Value) -> Result<T, String>;
+/// What is wrong with a value: its code, and a predicate that follows the name of the field.
+type Fault = (ProblemCode, String);
+
+/// Parses the value of a field.
+type ValueParser<T> = fn(Value) -> Result<T, Fault>;
+
+fn fault<T>(code: ProblemCode, predicate: &str) -> Result<T, Fault> {
+    Err((code, predicate.to_owned()))
+}
 
 /// A string.
-pub(crate) fn text(value: Value) -> Result<String, String> {
+pub(crate) fn text(value: Value) -> Result<String, Fault> {
     match value {
         Value::String(text) => Ok(text),
-        _ => Err("must be a string".to_owned()),
+        _ => fault(ProblemCode::InvalidType, "must be a string"),
     }
 }
 
 /// An identifier.
-pub(crate) fn id<T: TryFrom<String, Error: Display>>(value: Value) -> Result<T, String> {
-    text(value)?.try_into().map_err(|error: T::Error| error.to_string())
+pub(crate) fn id<T: TryFrom<String, Error = InvalidId>>(value: Value) -> Result<T, Fault> {
+    text(value)?.try_into().map_err(|error: InvalidId| (ProblemCode::InvalidIdentifier, error.to_string()))
 }
 
 /// A UUID.
-pub(crate) fn uuid(value: Value) -> Result<Uuid, String> {
-    text(value).ok().as_deref().and_then(parse_uuid).ok_or_else(|| "must be a UUID".to_owned())
+pub(crate) fn uuid(value: Value) -> Result<Uuid, Fault> {
+    parse_uuid(&text(value)?).map_or_else(|| fault(ProblemCode::InvalidUuid, "must be a UUID with hyphens"), Ok)
 }
 
 /// An RFC 3339 time.
-pub(crate) fn time(value: Value) -> Result<OffsetDateTime, String> {
-    OffsetDateTime::parse(&text(value)?, &Rfc3339).map_err(|_| "must be an RFC 3339 time".to_owned())
+pub(crate) fn time(value: Value) -> Result<OffsetDateTime, Fault> {
+    OffsetDateTime::parse(&text(value)?, &Rfc3339)
+        .or_else(|_| fault(ProblemCode::InvalidTime, "must be an RFC 3339 time"))
 }
 
 /// The fields of an object, and the errors found so far.
@@ -207,17 +229,23 @@ pub(crate) struct FieldReader {
 }
 
 impl FieldReader {
-    /// Notes an error of a field, or of the whole body when `field` is empty.
-    pub(crate) fn reject(&mut self, field: &str, why: impl Into<String>) {
-        let pointer = if field.is_empty() { String::new() } else { format!("/{field}") };
-        self.errors.push(InputError::new(pointer, why));
+    /// Notes an error of a field. `predicate` follows its name.
+    pub(crate) fn reject(&mut self, field: &str, code: ProblemCode, predicate: impl Display) {
+        self.errors.push(InputError::field(code, field, predicate));
+    }
+
+    /// Notes an error that is not one of a single field.
+    pub(crate) fn reject_with(&mut self, error: InputError) {
+        self.errors.push(error);
     }
 
     /// An optional field: `Some(None)` when it is absent or `null`, `None` when it is invalid.
     pub(crate) fn optional<T>(&mut self, field: &str, parse: ValueParser<T>) -> Option<Option<T>> {
         match self.object.remove(field) {
             None | Some(Value::Null) => Some(None),
-            Some(value) => parse(value).map_err(|why| self.reject(field, why)).ok().map(Some),
+            Some(value) => {
+                parse(value).map_err(|(code, predicate)| self.reject(field, code, predicate)).ok().map(Some)
+            }
         }
     }
 
@@ -225,7 +253,7 @@ impl FieldReader {
     pub(crate) fn required<T>(&mut self, field: &str, parse: ValueParser<T>) -> Option<T> {
         let value = self.optional(field, parse)?;
         if value.is_none() {
-            self.reject(field, "is missing");
+            self.reject(field, ProblemCode::MissingField, "is missing");
         }
         value
     }
@@ -234,10 +262,10 @@ impl FieldReader {
     pub(crate) fn uuids(&mut self, field: &str, max: usize) -> Option<Vec<Uuid>> {
         let values = self.required(field, |value| match value {
             Value::Array(values) => Ok(values),
-            _ => Err("must be an array of UUIDs".to_owned()),
+            _ => fault(ProblemCode::InvalidType, "must be an array of UUIDs"),
         })?;
         if !(1..=max).contains(&values.len()) {
-            self.reject(field, format!("must have 1 to {max} elements"));
+            self.reject(field, ProblemCode::OutOfRange, format_args!("must have 1 to {max} elements"));
             return None;
         }
         let mut uuids = Vec::with_capacity(values.len());
@@ -245,7 +273,7 @@ impl FieldReader {
         for (index, value) in values.into_iter().enumerate() {
             match uuid(value) {
                 Ok(uuid) => uuids.push(uuid),
-                Err(why) => self.reject(&format!("{field}/{index}"), why),
+                Err((code, predicate)) => self.reject(&format!("{field}/{index}"), code, predicate),
             }
         }
         (self.errors.len() == errors_before).then_some(uuids)
@@ -256,8 +284,14 @@ impl FieldReader {
         const MAX_REPORTED_ERRORS: usize = 20;
         for field in self.object.keys().take(MAX_REPORTED_ERRORS) {
             self.errors.push(match pointer_step(field) {
-                Some(pointer) => InputError::new(pointer, "is not a field of this request"),
-                None => InputError::new("", "has a field that is not one of this request"),
+                Some(pointer) => {
+                    let detail = format!("The field `{field}` is not one of this request. Remove it.");
+                    InputError::new(ProblemCode::UnknownField, pointer, detail)
+                }
+                None => {
+                    let detail = "The body has a field that is not one of this request. Remove it.";
+                    InputError::new(ProblemCode::UnknownField, "", detail)
+                }
             });
         }
         self.errors.truncate(MAX_REPORTED_ERRORS);

@@ -7,6 +7,7 @@ use poem::http::header::{
 };
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::Problem;
 use shared::contract::http::request::Site;
 use shared::contract::http::web_security::{self, SECURITY_HEADERS};
@@ -39,7 +40,8 @@ pub(crate) fn options(request: &Request, paths: &PathTable, state: &AppState) ->
         return Some(Ok(response.finish()));
     };
     if !state.origins.allows(origin, &site(request, state)) {
-        return Some(Err(problem_error(Problem::new(403, "pages of this origin may not ask here"))));
+        let detail = "Pages of this origin may not use this server. An operator can add it to `ALLOWED_ORIGINS`.";
+        return Some(Err(problem_error(Problem::new(ProblemCode::OriginNotAllowed, detail))));
     }
     let response = response.header(ACCESS_CONTROL_ALLOW_METHODS, allow);
     let response =

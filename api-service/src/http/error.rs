@@ -7,6 +7,7 @@ use poem_openapi::ApiResponse;
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::{CONTENT_TYPE, InputError, Problem};
 use shared::kit::rate_limit::RetryAfter;
 
@@ -46,10 +47,11 @@ pub(crate) fn problem_error(problem: Problem) -> poem::Error {
     poem::Error::from_response(ProblemBody::from(problem).into_response())
 }
 
-/// 429 with `Retry-After`.
+/// 429 with `Retry-After`. `what` follows "Too many".
 pub(crate) fn too_many_requests(wait: RetryAfter, what: &str) -> Response {
     let seconds = wait.seconds();
-    let problem = Problem::new(429, format!("too many {what}: try again in {seconds} s"));
+    let detail = format!("Too many {what} came at once. Try again in {seconds} s.");
+    let problem = Problem::new(ProblemCode::RateLimited, detail);
     ProblemBody::from(problem).with_header(RETRY_AFTER, seconds.to_string()).into_response()
 }
 
@@ -81,48 +83,64 @@ pub(crate) enum ApiError {
 
 /// The problem of a use-case error. Logs the cause where the caller is not to blame.
 pub(crate) fn to_problem(error: DomainError) -> Problem {
-    match error {
-        DomainError::Forbidden(why) => Problem::new(403, why.to_string()),
-        DomainError::Field(field, why) => invalid(vec![InputError::new(pointer(field), why)]),
-        DomainError::Overloaded => Problem::new(503, "too many sends are waiting; nothing was written"),
-        DomainError::SendTimeout => {
-            Problem::new(503, "the message could not be written in time, and was not written: send it again")
+    let (code, detail) = match error {
+        DomainError::Forbidden(why) => return why.into(),
+        DomainError::Input(code, pointer, detail) => {
+            return Problem::of_input(vec![InputError::new(code, pointer, detail)]);
         }
-        DomainError::DeadlineExceeded => Problem::new(503, "the answer took too long; nothing was changed: ask again"),
+        DomainError::Overloaded => {
+            (ProblemCode::Overloaded, "Too many sends are waiting. Nothing was written. Try again in a second.")
+        }
+        DomainError::SendTimeout => (
+            ProblemCode::DeadlineExceeded,
+            "The message could not be written in time, and was not written. Send it again.",
+        ),
+        DomainError::DeadlineExceeded => {
+            (ProblemCode::DeadlineExceeded, "The request took too long. Nothing was changed. Try again in a second.")
+        }
         DomainError::TicketsUnavailable(error) => {
             tracing::warn!(%error, "ticket not stored");
-            Problem::new(503, "tickets cannot be given out at the moment")
+            (
+                ProblemCode::TicketsUnavailable,
+                "Tickets cannot be issued at present. Try again in a second, or open the socket with the token.",
+            )
         }
         DomainError::PresenceUnavailable(error) => {
             tracing::warn!(%error, "presence lookup failed");
-            Problem::new(503, "who is online is not known at the moment")
+            (ProblemCode::PresenceUnavailable, "It is not known at present who is online. Try again in a second.")
         }
         DomainError::DatabaseUnavailable(error) => {
             tracing::warn!(%error, "database unavailable");
-            Problem::new(503, "the database is out of reach")
+            (
+                ProblemCode::DatabaseUnavailable,
+                "The database is out of reach. Try again in a second; a message needs the same `client_message_id`.",
+            )
         }
         DomainError::Contended(error) => {
             tracing::warn!(%error, "contended rows");
-            Problem::new(503, "too many changes to the same conversation at once")
+            (
+                ProblemCode::ConversationBusy,
+                "Too many changes of this conversation came at once. Nothing was changed. Try again in a second.",
+            )
         }
         // No client receives this: its connection has ended.
-        DomainError::CallerDisconnected => Problem::new(503, "the caller has gone away"),
+        DomainError::CallerDisconnected => {
+            (ProblemCode::DeadlineExceeded, "The caller disconnected before the work began. Nothing was changed.")
+        }
         DomainError::Internal(error) => {
             tracing::error!(%error, "internal error");
-            Problem::new(500, "something went wrong on the server")
+            return internal_error();
         }
-    }
+    };
+    Problem::new(code, detail)
 }
 
-/// A JSON pointer for body fields; query parameters keep their `?name`.
-fn pointer(field: &'static str) -> String {
-    if field.starts_with('?') { field.to_owned() } else { format!("/{field}") }
-}
-
-/// 422 with all errors.
-pub(crate) fn invalid(errors: Vec<InputError>) -> Problem {
-    let details: Vec<String> = errors.iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
-    Problem::new(422, details.join("; ")).with_errors(errors)
+/// 500. The log has the cause.
+pub(crate) fn internal_error() -> Problem {
+    Problem::new(
+        ProblemCode::InternalError,
+        "The server failed. Try again; if it fails again, give the operator the `request_id`: the log has the cause.",
+    )
 }
 
 impl From<Problem> for ApiError {
@@ -144,5 +162,38 @@ impl From<Problem> for ApiError {
 impl From<DomainError> for ApiError {
     fn from(error: DomainError) -> Self {
         to_problem(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::contract::token::AuthorizationError;
+
+    use super::*;
+
+    fn cause() -> crate::domain::error::Cause {
+        "10.0.0.1: select content".into()
+    }
+
+    #[test]
+    fn each_error_has_its_code_and_hides_its_cause() {
+        for (error, code) in [
+            (DomainError::Forbidden(AuthorizationError::Location), ProblemCode::Forbidden),
+            (DomainError::Forbidden(AuthorizationError::AdminRequired), ProblemCode::AdminRequired),
+            (DomainError::Input(ProblemCode::OutOfRange, "/jti", "The `jti` is empty."), ProblemCode::OutOfRange),
+            (DomainError::Overloaded, ProblemCode::Overloaded),
+            (DomainError::SendTimeout, ProblemCode::DeadlineExceeded),
+            (DomainError::DeadlineExceeded, ProblemCode::DeadlineExceeded),
+            (DomainError::TicketsUnavailable(cause()), ProblemCode::TicketsUnavailable),
+            (DomainError::PresenceUnavailable(cause()), ProblemCode::PresenceUnavailable),
+            (DomainError::DatabaseUnavailable(cause()), ProblemCode::DatabaseUnavailable),
+            (DomainError::Contended(cause()), ProblemCode::ConversationBusy),
+            (DomainError::CallerDisconnected, ProblemCode::DeadlineExceeded),
+            (DomainError::Internal(cause()), ProblemCode::InternalError),
+        ] {
+            let problem = to_problem(error);
+            assert_eq!((problem.code, problem.status), (code, code.status()));
+            assert!(problem.detail.ends_with('.') && !problem.detail.contains("10.0.0.1"), "{}", problem.detail);
+        }
     }
 }

@@ -16,6 +16,7 @@ use poem::http::uri::Authority;
 use poem::http::{HeaderValue, Method, StatusCode, Version};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::headers::{self, HeaderError};
 use shared::contract::http::problem::{self, InputError, Problem, REQUEST_ID_HEADER};
 use shared::contract::http::request::{FORWARDED_FOR_HEADER, RequestContext, TrustedProxies, method_label};
@@ -28,7 +29,8 @@ use crate::http::audit::{AuditContext, action};
 use crate::http::auth::budget_error_response;
 use crate::http::compression::Compression;
 use crate::http::endpoints::messages::SEND_PATH;
-use crate::http::error::{ProblemBody, invalid, to_problem, too_many_requests};
+use crate::http::body::UNSUPPORTED_MEDIA_TYPE;
+use crate::http::error::{ProblemBody, internal_error, to_problem, too_many_requests};
 use crate::http::path_table::PathSpec;
 use crate::limits::connection::Connection;
 use crate::state::AppState;
@@ -230,16 +232,17 @@ impl Drop for InFlight<'_> {
 /// Rejects requests before any handler runs. Health checks are exempt: they come from the proxies' addresses.
 fn precheck(request: &Request, address: IpAddr, state: &AppState) -> Option<Response> {
     if request.uri().query().map_or(0, str::len) > MAX_QUERY_BYTES {
-        let problem = Problem::new(414, format!("the query is longer than {MAX_QUERY_BYTES} bytes"));
+        let detail = format!("The query is longer than {MAX_QUERY_BYTES} bytes. Shorten it.");
+        let problem = Problem::new(ProblemCode::UriTooLong, detail);
         return Some(ProblemBody::from(problem).into_response());
     }
     if let Err(error) = check_head(request) {
-        return Some(ProblemBody::from(Problem::new(400, error.to_string())).into_response());
+        return Some(ProblemBody::from(Problem::from(error)).into_response());
     }
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return None;
     }
-    state.rate_limits.check_address(address).err().map(|wait| too_many_requests(wait, "requests from your address"))
+    state.rate_limits.check_address(address).err().map(|wait| too_many_requests(wait, "requests from this address"))
 }
 
 /// Checks headers that must occur at most once, and `Host`.
@@ -263,14 +266,10 @@ fn address(request: &Request, trusted: &TrustedProxies) -> IpAddr {
 /// The response to an error that poem raised before a handler ran.
 fn error_response(error: poem::Error) -> Response {
     let problem = if let Some(ParseParamError { name, reason }) = error.downcast_ref() {
-        let reason = params::cause(reason);
-        let errors = vec![InputError::new(format!("?{name}"), reason)];
-        match params::is_unparsable(reason) {
-            true => Problem::new(400, format!("?{name} {reason}")).with_errors(errors),
-            false => invalid(errors),
-        }
+        let (code, predicate) = params::cause(reason);
+        Problem::of_input(vec![InputError::parameter(code, name, predicate)])
     } else if error.downcast_ref::<ContentTypeError>().is_some() {
-        Problem::new(415, "the body must be `Content-Type: application/json`")
+        Problem::new(ProblemCode::UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE)
     } else {
         return error.into_response();
     };
@@ -279,15 +278,15 @@ fn error_response(error: poem::Error) -> Response {
 
 /// Writes the problem body. Only problems of this service pass; other text could reveal internals.
 async fn into_problem_response(response: Response, request_id: &str, path: Option<&PathSpec>) -> Response {
-    let status = response.status();
+    let found = response.status();
     let challenge = response.headers().get(WWW_AUTHENTICATE).cloned();
     let retry_after = response.headers().get(RETRY_AFTER).cloned();
     let encodings = response.headers().get(ACCEPT_ENCODING).cloned();
     let is_problem = response.content_type() == Some(problem::CONTENT_TYPE);
     let body = if is_problem { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
-    let problem = serde_json::from_slice(&body)
-        .unwrap_or_else(|_| Problem::new(status.as_u16(), default_detail(status)))
-        .with_request_id(request_id);
+    let problem =
+        serde_json::from_slice(&body).unwrap_or_else(|_| default_problem(found)).with_request_id(request_id);
+    let status = StatusCode::from_u16(problem.status).unwrap_or(found);
     let mut answer = Response::builder().status(status).header(CONTENT_TYPE, problem::CONTENT_TYPE);
     match status {
         StatusCode::UNAUTHORIZED => {
@@ -314,12 +313,17 @@ async fn into_problem_response(response: Response, request_id: &str, path: Optio
     answer.body(problem.to_json())
 }
 
-fn default_detail(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::NOT_FOUND => "there is nothing at this path; `/docs` shows what there is",
-        StatusCode::METHOD_NOT_ALLOWED => "this path does not know the method; `Allow` names those that it knows",
-        StatusCode::BAD_REQUEST => "the request cannot be understood",
-        _ if status.is_server_error() => "something went wrong on the server",
-        _ => "the request was refused",
-    }
+/// The problem of a response that has none. Its status is that of its code.
+fn default_problem(status: StatusCode) -> Problem {
+    let (code, detail) = match status {
+        StatusCode::NOT_FOUND => (ProblemCode::NotFound, "There is nothing at this path. `/docs` lists the paths."),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            (ProblemCode::MethodNotAllowed, "This path does not serve the method. Use one that `Allow` lists.")
+        }
+        _ if status.is_client_error() => {
+            (ProblemCode::MalformedRequest, "The request cannot be understood. Correct the request.")
+        }
+        _ => return internal_error(),
+    };
+    Problem::new(code, detail)
 }

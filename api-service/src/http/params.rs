@@ -3,27 +3,29 @@
 //! They are types of their own, because poem-openapi's `validator(pattern)` compiles its expression at every check (up to 79 ms),
 //! its `Query` takes the first of a repeated parameter, and its errors quote the value.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use poem_openapi::registry::MetaSchema;
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use serde_json::json;
-use shared::contract::ids::{LocationId, ParticipantId};
+use shared::contract::error_code::ProblemCode;
+use shared::contract::ids::{InvalidId, LocationId, ParticipantId};
 
 use crate::http::openapi::schema::{id_schema, inline_type};
 use crate::model::inbox::InboxCursor;
 
-const NOT_A_NUMBER: &str = "is not a whole number";
-const GIVEN_TWICE: &str = "is given more than once";
-const MISSING: &str = "is missing";
-
-/// The error text of a parameter, without the type names that poem-openapi adds.
-pub(crate) fn cause(reason: &str) -> &str {
-    let cause = reason.split_once("\": ").map_or(reason, |(_, cause)| cause);
-    cause.split_once(" (occurred while parsing").map_or(cause, |(cause, _)| cause)
+/// What is wrong with a parameter. poem-openapi's error has room for one text only, so the code is its first word.
+fn fault(code: ProblemCode, predicate: impl Display) -> String {
+    format!("{code} {predicate}")
 }
 
-/// Whether the query was malformed (400) rather than well-formed but invalid (422).
-pub(crate) fn is_unparsable(reason: &str) -> bool {
-    reason == NOT_A_NUMBER || reason == GIVEN_TWICE
+/// The code and the predicate of a [`fault`], without the type names that poem-openapi adds.
+pub(crate) fn cause(reason: &str) -> (ProblemCode, &str) {
+    let cause = reason.split_once("\": ").map_or(reason, |(_, cause)| cause);
+    let cause = cause.split_once(" (occurred while parsing").map_or(cause, |(cause, _)| cause);
+    let fault = cause.split_once(' ').and_then(|(code, predicate)| Some((code.parse().ok()?, predicate)));
+    fault.unwrap_or((ProblemCode::InvalidValue, "is not valid"))
 }
 
 macro_rules! parameter {
@@ -43,8 +45,10 @@ macro_rules! parameter {
                 let mut values = values.into_iter();
                 match (values.next(), values.next()) {
                     (Some(value), None) => Self::parse_from_parameter(value.as_ref()),
-                    (None, _) => Err(ParseError::custom(MISSING)),
-                    (Some(_), Some(_)) => Err(ParseError::custom(GIVEN_TWICE)),
+                    (None, _) => Err(ParseError::custom(fault(ProblemCode::MissingParameter, "is missing"))),
+                    (Some(_), Some(_)) => {
+                        Err(ParseError::custom(fault(ProblemCode::RepeatedParameter, "is given more than once")))
+                    }
                 }
             }
         }
@@ -59,24 +63,28 @@ fn number_schema(minimum: f64, maximum: Option<f64>) -> MetaSchema {
 }
 
 fn number(text: &str, low: i64, high: i64) -> Result<i64, String> {
-    let number: i64 = text.parse().map_err(|_| NOT_A_NUMBER.to_owned())?;
+    let number: i64 = text.parse().map_err(|_| fault(ProblemCode::MalformedQuery, "is not a whole number"))?;
     match (low..=high).contains(&number) {
         true => Ok(number),
-        false => Err(format!("must lie between {low} and {high}")),
+        false => Err(fault(ProblemCode::OutOfRange, format_args!("must lie between {low} and {high}"))),
     }
+}
+
+fn id<T: FromStr<Err = InvalidId>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| fault(ProblemCode::InvalidIdentifier, error))
 }
 
 /// Maximum rows per page.
 const MAX_PAGE: i64 = 200;
 
 parameter! {
-    LocationParam(LocationId), id_schema("loc1"), |text| text.parse().map_err(|error| format!("{error}"))
+    LocationParam(LocationId), id_schema("loc1"), id
 }
 parameter! {
-    UserParam(ParticipantId), id_schema("doc123"), |text| text.parse().map_err(|error| format!("{error}"))
+    UserParam(ParticipantId), id_schema("doc123"), id
 }
 parameter! {
-    ContactParam(ParticipantId), id_schema("pat456"), |text| text.parse().map_err(|error| format!("{error}"))
+    ContactParam(ParticipantId), id_schema("pat456"), id
 }
 parameter! {
     /// Rows per page.
@@ -98,7 +106,7 @@ parameter! {
         let mut schema = MetaSchema::new("string");
         schema.max_length = Some(64);
         schema
-    }, |text| text.parse().map_err(str::to_owned)
+    }, |text| text.parse().map_err(|error: &str| fault(ProblemCode::InvalidCursor, error))
 }
 
 #[cfg(test)]
@@ -111,11 +119,12 @@ mod tests {
             let parsed = Option::<LimitParam>::parse_from_parameters([value]);
             parsed.err().map(poem_openapi::types::ParseError::into_message).unwrap_or_default()
         };
-        assert_eq!(cause(&reason("abc")), NOT_A_NUMBER);
-        assert_eq!(cause(&reason("0")), "must lie between 1 and 200");
-        assert!(is_unparsable(cause(&reason("abc"))) && !is_unparsable(cause(&reason("0"))));
+        assert_eq!(cause(&reason("abc")), (ProblemCode::MalformedQuery, "is not a whole number"));
+        assert_eq!(cause(&reason("0")), (ProblemCode::OutOfRange, "must lie between 1 and 200"));
         let twice =
             LimitParam::parse_from_parameters(["1", "1"]).err().map(poem_openapi::types::ParseError::into_message);
-        assert_eq!(twice.as_deref().map(cause), Some(GIVEN_TWICE));
+        let given_twice = (ProblemCode::RepeatedParameter, "is given more than once");
+        assert_eq!(twice.as_deref().map(cause), Some(given_twice));
+        assert_eq!(cause("a text of the library"), (ProblemCode::InvalidValue, "is not valid"));
     }
 }

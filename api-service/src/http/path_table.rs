@@ -9,10 +9,9 @@ use std::sync::Arc;
 use poem::Request;
 use poem::http::Method;
 use serde_json::Value;
-use shared::contract::http::problem::Problem;
-use shared::contract::http::query::{self, Parameter, QueryError};
+use shared::contract::http::query::{self, Parameter};
 
-use crate::http::error::{invalid, problem_error};
+use crate::http::error::problem_error;
 
 /// All paths.
 pub(crate) type PathTable = Arc<BTreeMap<String, PathSpec>>;
@@ -43,10 +42,7 @@ impl Parameters {
     /// 400 or 422.
     pub(crate) fn check(&self, request: &Request) -> poem::Result<()> {
         let read = query::parse(request.uri().query().unwrap_or_default(), &self.0);
-        read.map(|_| ()).map_err(|error| match error {
-            QueryError::Unreadable(detail, errors) => problem_error(Problem::new(400, detail).with_errors(errors)),
-            QueryError::Invalid(errors) => problem_error(invalid(errors)),
-        })
+        read.map(|_| ()).map_err(|error| problem_error(error.into()))
     }
 }
 
@@ -123,6 +119,7 @@ pub(crate) fn all_methods(paths: &PathTable) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+    use shared::contract::http::problem::Problem;
 
     async fn checked(path: &PathSpec, method: Method, query: &str) -> Result<(), (u16, Vec<String>)> {
         let (parameters, _) = path.parameters(&method).unwrap();

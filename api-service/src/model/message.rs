@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::event::{OutgoingEvent, Recipient};
 use shared::contract::ids::MessageId;
 use shared::contract::participant::{Conversation, Participant};
@@ -38,6 +39,35 @@ pub struct NewMessage {
     pub client_message_id: Option<Uuid>,
 }
 
+/// Why a text is no content. The message follows the name of the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ContentError {
+    /// It has no character.
+    #[error("is empty")]
+    Empty,
+    /// It has more than [`MAX_CONTENT_CHARS`] characters.
+    #[error("is longer than 8,000 characters")]
+    TooLong,
+    /// It contains U+0000.
+    #[error("contains U+0000, which cannot be stored")]
+    Null,
+    /// No character shows something.
+    #[error("has only spaces and invisible characters")]
+    Blank,
+}
+
+impl ContentError {
+    /// Its code.
+    #[must_use]
+    pub fn code(self) -> ProblemCode {
+        match self {
+            Self::Empty | Self::Blank => ProblemCode::ContentEmpty,
+            Self::TooLong => ProblemCode::ContentTooLong,
+            Self::Null => ProblemCode::ContentInvalid,
+        }
+    }
+}
+
 /// The text of a message. It is protected health information, so `Debug` redacts it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Content(String);
@@ -52,17 +82,17 @@ impl Content {
     /// Validates text from a client.
     ///
     /// # Errors
-    /// The reason, to follow the name of the field.
-    pub fn new(text: String) -> Result<Self, &'static str> {
+    /// [`ContentError`]
+    pub fn new(text: String) -> Result<Self, ContentError> {
         // A character has at most four bytes, so long texts are rejected without counting.
         if text.is_empty() {
-            Err("is empty")
+            Err(ContentError::Empty)
         } else if text.len() > 4 * MAX_CONTENT_CHARS || text.chars().count() > MAX_CONTENT_CHARS {
-            Err("is longer than 8,000 characters")
+            Err(ContentError::TooLong)
         } else if text.contains('\0') {
-            Err("contains U+0000, which cannot be stored")
+            Err(ContentError::Null)
         } else if is_blank(&text) {
-            Err("shows nothing: it has no character but spaces and invisible ones")
+            Err(ContentError::Blank)
         } else {
             Ok(Self(text))
         }
@@ -193,17 +223,17 @@ pub(crate) mod tests {
         for good in ["a", "\u{1F600}", "line\nbreak", &"\u{1F600}".repeat(8_000)] {
             assert!(Content::new(good.to_owned()).is_ok());
         }
-        for bad in [
-            "",
-            " ",
-            "\u{200B}",
-            "\n\u{AD}\u{3164}",
-            "a\0b",
-            &"a".repeat(8_001),
-            &"\u{1F600}".repeat(8_001),
-            &"a".repeat(100_000),
+        for (bad, error) in [
+            ("", ContentError::Empty),
+            (" ", ContentError::Blank),
+            ("\u{200B}", ContentError::Blank),
+            ("\n\u{AD}\u{3164}", ContentError::Blank),
+            ("a\0b", ContentError::Null),
+            (&"a".repeat(8_001), ContentError::TooLong),
+            (&"\u{1F600}".repeat(8_001), ContentError::TooLong),
+            (&"a".repeat(100_000), ContentError::TooLong),
         ] {
-            assert!(Content::new(bad.to_owned()).is_err());
+            assert_eq!(Content::new(bad.to_owned()).err(), Some(error));
         }
     }
 

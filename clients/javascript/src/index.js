@@ -8,6 +8,7 @@ export { Inbox } from "./inbox/inbox.js";
 export { readToken } from "./auth/token.js";
 export { keyOf } from "./participants/participant.js";
 
+/** @typedef {import("./errors.js").ErrorCode} ErrorCode */
 /** @typedef {import("./types.js").Options} Options */
 /** @typedef {import("./types.js").Message} Message */
 /** @typedef {import("./types.js").Status} Status */

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { Backoff } from "../src/retry/backoff.js";
@@ -53,6 +54,57 @@ test("problem bodies of the server become errors", async () => {
   await assert.rejects(conversation.send("x"), {
     name: "ChatError", status: 409, message: "used before", requestId: "r7", code: "client_message_id_reused", retryable: false, isForeign: false,
   });
+});
+
+test("the types know every code of the server", async () => {
+  const file = (path) => readFile(new URL(path, import.meta.url), "utf8");
+  const [errors, openapi, websocket] = await Promise.all(["../src/errors.js", "../../../openapi.yaml", "../../../docs/api/websocket.md"].map(file));
+  const typed = (name) => [...errors.split("@typedef {").find((text) => text.includes(`} ${name}\n`)).split("}")[0].matchAll(/"(\w+)"/g)].map(([, code]) => code);
+  const [, problem] = openapi.split("\n    Problem:\n");
+  const documented = problem.match(/\n {8}code:\n(?: {10}.*\n)*? {10}enum:\n((?: {10}- \w+\n)+)/)[1].match(/\w+/g);
+  assert.ok(documented.length > 60);
+  assert.deepEqual(typed("ProblemCode").sort(), documented.sort());
+  const ofSockets = websocket.split("## Codes")[1].match(/`[a-z][a-z_0-9]*`/g).map((code) => code.slice(1, -1));
+  const own = new Set(ofSockets.filter((code) => code.includes("_") && !documented.includes(code) && code !== "message_ids"));
+  assert.deepEqual(typed("SocketCode").sort(), [...own].sort());
+});
+
+test("an error frame has the server's code", async () => {
+  const { clock, server, open } = await setUp();
+  const conversation = open();
+  await clock.advance(1_000);
+  const errors = [];
+  conversation.on("error", (error) => errors.push(error));
+  server.broadcast({ type: "error", code: "invalid_uuid", detail: "The elements of `message_ids` must be UUIDs." });
+  server.broadcast({ type: "error", code: "rate_limited", detail: "Too many frames came at once." });
+  assert.deepEqual(errors.map(({ status, code, retryable }) => [status, code, retryable]), [[0, "invalid_uuid", false], [0, "rate_limited", true]]);
+});
+
+test("a closed connection has the reason of the server as its code", async () => {
+  for (const [closeCode, reason, code] of [
+    [4408, "client_too_slow", "client_too_slow"], [4429, "too_many_sockets", "too_many_sockets"], [1001, "shutting_down", "shutting_down"],
+    [1002, "protocol_error", "protocol_error"], [1006, "", "network"], [1001, "a proxy restarts", "network"],
+  ]) {
+    const { clock, server, open } = await setUp();
+    const conversation = open();
+    await clock.advance(1_000);
+    server.handshake = () => false;
+    server.cutAll(closeCode, reason);
+    await clock.advance(0);
+    assert.deepEqual([conversation.error.code, conversation.error.retryable, conversation.state], [code, true, "reconnecting"], reason);
+  }
+});
+
+test("a refused token has the reason as its code", async () => {
+  const { clock, server, open } = await setUp();
+  const conversation = open();
+  await clock.advance(1_000);
+  const seen = [];
+  conversation.on("state", () => seen.push([conversation.state, conversation.error?.status, conversation.error?.code]));
+  server.refusedTokens.add(server.live[0].token);
+  server.cutAll(4401, "token_revoked");
+  await clock.advance(10_000);
+  assert.deepEqual(seen, [["reconnecting", undefined, undefined], ["refused", 401, "token_revoked"]]);
 });
 
 test("a request without a response is aborted and retried", async () => {

@@ -263,7 +263,7 @@ test("a rate-limited token is sent again after growing delays", async () => {
   await clock.advance(1_000);
   chat.setToken(token(DOCTOR, "t2"));
   await clock.advance(500);
-  assert.deepEqual([auths.length, conversation.retrying.map(({ work, error }) => [work, error.code])], [1, [["token", "token"]]]);
+  assert.deepEqual([auths.length, conversation.retrying.map(({ work, error }) => [work, error.code])], [1, [["token", "rate_limited"]]]);
   await clock.advance(120_000);
   const pauses = auths.slice(1).map(({ at }, index) => at - auths[index].at);
   assert.deepEqual(pauses, [1_500, 2_000, 3_000, 5_000, 9_000]);

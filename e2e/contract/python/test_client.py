@@ -114,8 +114,9 @@ def test_failures_are_typed_problems(doctor: AuthenticatedClient) -> None:
     stranger = AuthenticatedClient(base_url=BASE_URL, token="nonsense")
     refused = get_history.sync_detailed(client=stranger, **PAIR)
     assert refused.status_code == 401 and isinstance(refused.parsed, Problem) and refused.parsed.status == 401
+    assert refused.parsed.code == "token_malformed"
     foreign = get_history.sync(client=doctor, location_id="loc2", user_id="doc123", contact_id="pat456")
-    assert isinstance(foreign, Problem) and foreign.status == 403
+    assert isinstance(foreign, Problem) and (foreign.status, foreign.code) == (403, "forbidden")
 
 
 def test_health_needs_no_token() -> None:

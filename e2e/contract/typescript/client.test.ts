@@ -70,7 +70,8 @@ test("presence of several participants is typed", async () => {
 test("failures are typed problems", async () => {
   const { error, response } = await client("nonsense").GET("/chat/history", { params: { query } });
   const problem: Problem = present(error);
-  assert.deepEqual([response.status, problem.status, problem.title], [401, 401, "Unauthorized"]);
+  const code: Problem["code"] = "token_malformed";
+  assert.deepEqual([response.status, problem.status, problem.title, problem.code], [401, 401, "Unauthorized", code]);
   assert.equal(problem.request_id, response.headers.get("x-request-id"));
 });
 

@@ -26,7 +26,7 @@ async fn requests_return_503_while_postgresql_is_down() {
     // Readiness follows the next look of each service at its database.
     for url in &place.env.api_urls {
         let api = place.with_base_url(url);
-        let _problem = until(503, async || api.get("/readyz").await).await;
+        until(503, async || api.get("/readyz").await).await.expect_code(503, "database_unavailable");
     }
     // All services are cut off now, and the load balancer may have noticed: each answer is a 503, from the service or the balancer.
     for _ in 0..10 {

@@ -57,7 +57,7 @@ async fn presence_is_unknown_without_redis_and_recovers() {
     let query = format!("/chat/presence?location_id={}&contact_id=pat", place.location);
     let away = kill_without_restart(&test_env.stack, test_env.stack.env().redis_pid.unwrap());
     at_doctor.expect("degraded").await;
-    until(503, || doctor.get(&query)).await;
+    until(503, || doctor.get(&query)).await.expect_code(503, "presence_unavailable");
     drop(away);
     at_doctor.expect("recovered").await;
     // Redis has come back empty; the gateways write again who is online.

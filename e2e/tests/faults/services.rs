@@ -84,7 +84,8 @@ async fn sends_succeed_while_api_service_is_replaced() {
         .collect();
     let at_first = doctor.at(&test_env.stack.env().api_urls[0], &place.ws_url);
     test_env.stack.kill(first, Signal::SIGTERM).unwrap();
-    let _problem = until(503, async || at_first.get("/readyz").await).await.expect_problem(503); // It says so before it closes its port.
+    // It says so before it closes its port.
+    until(503, async || at_first.get("/readyz").await).await.expect_code(503, "shutting_down");
     test_env.stack.wait_until(WAIT_TIMEOUT, |env| env.api_pids[0] != first).unwrap();
     is_replaced.store(true, Ordering::Relaxed);
     let mut sent = 0;
@@ -119,8 +120,7 @@ async fn frozen_api_service_requests_get_504_and_can_be_repeated() {
         match answer.status {
             201 => {}
             504 => {
-                let detail = answer.expect_problem(504)["detail"].as_str().unwrap().to_owned();
-                assert!(detail.contains("Repeating it is safe"), "{detail}");
+                answer.expect_code(504, "gateway_timeout");
                 cut.push(body);
             }
             _ => panic!("{answer:?}"),

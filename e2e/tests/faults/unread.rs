@@ -83,7 +83,7 @@ async fn unread_responses_take_bounded_memory() {
         }
     };
     let refused = timeout(3 * WAIT_TIMEOUT, refused).await.expect("those who do not read are refused");
-    let _problem = refused.expect_problem(429);
+    refused.expect_code(429, "responses_unread");
     assert!(metric(&admin, "ehr_chat_http_unsent_rejected_total").await > 0.0, "{refused:?}");
     let inbox = format!("/chat/conversations?location_id={}", place.location);
     let served = until(200, async || neighbours.1.get(&inbox).await).await;

@@ -52,7 +52,7 @@ async fn invalid_json_gets_400() {
         let rendered = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
         let request = doctor.request(Method::POST, "/chat/send").header("content-type", "application/json");
         let problem = place.ask(request.body(body)).await.expect_problem(400);
-        assert!(problem["detail"].as_str().unwrap().contains("not JSON"), "{rendered}: {problem}");
+        assert_eq!(problem["code"], "malformed", "{rendered}: {problem}");
     }
     assert_untouched(&doctor, &patient).await;
 }
@@ -107,6 +107,7 @@ async fn invalid_message_gets_422_with_field() {
     }
     let problem = doctor.send(&json!({})).await.expect_problem(422);
     assert_eq!(problem["errors"].as_array().unwrap().len(), 4, "all missing fields are reported at once: {problem}");
+    assert_eq!(problem["code"], "missing_field", "all errors have this cause");
     assert_untouched(&doctor, &patient).await;
 }
 

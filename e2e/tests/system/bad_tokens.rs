@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{issuers, place};
 
-/// Tokens that no route accepts, and the `detail` of the answer.
+/// Tokens that no route accepts, and how the code of the answer begins.
 fn bad_tokens(doctor: &TestUser) -> Vec<(String, &'static str)> {
     let place = &doctor.place;
     let good = token::claims("doc", "user", &[&place.location]);
@@ -16,37 +16,36 @@ fn bad_tokens(doctor: &TestUser) -> Vec<(String, &'static str)> {
     let service = place.sign(&token::claims("doc", "service", &[&place.location]));
     let secret = &place.env.jwt_secret;
     let mut tokens = vec![
-        (String::new(), "token"),
-        ("nonsense".to_owned(), "JWT"),
-        ("a.b.c".to_owned(), "JWT"),
-        (format!("{}.", doctor.token), "JWT"),
-        ("x".repeat(9_000), "JWT"),
-        (token::unsigned(&doctor.token), "JWT"),
-        (token::forged(&doctor.token, &service), "signature"),
-        (token::sign("another secret of at least thirty-two bytes", &good), "signature"),
-        (format!("{}A", doctor.token), ""),
-        (token::sign_as(Algorithm::HS512, secret, &good), "algorithm"),
-        (token::sign_as(Algorithm::HS384, secret, &good), "algorithm"),
-        (signed(token::with(good.clone(), "exp", json!(now - 1))), "expired"),
-        (signed(token::with(good.clone(), "exp", json!("tomorrow"))), "exp"),
-        (signed(token::with(good.clone(), "exp", json!("tomorrow"))), "is not a time"),
+        (String::new(), "token_missing"),
+        ("nonsense".to_owned(), "token_malformed"),
+        ("a.b.c".to_owned(), "token_malformed"),
+        (format!("{}.", doctor.token), "token_malformed"),
+        ("x".repeat(9_000), "token_malformed"),
+        (token::unsigned(&doctor.token), "token_malformed"),
+        (token::forged(&doctor.token, &service), "token_signature_invalid"),
+        (token::sign("another secret of at least thirty-two bytes", &good), "token_signature_invalid"),
+        (format!("{}A", doctor.token), "token_"),
+        (token::sign_as(Algorithm::HS512, secret, &good), "token_unsupported"),
+        (token::sign_as(Algorithm::HS384, secret, &good), "token_unsupported"),
+        (signed(token::with(good.clone(), "exp", json!(now - 1))), "token_expired"),
+        (signed(token::with(good.clone(), "exp", json!("tomorrow"))), "token_claim_invalid"),
         // Too old for its revocation to be remembered, however far its end.
-        (signed(token::with(good.clone(), "iat", json!(now - 401 * 86_400))), "expired"),
-        (signed(token::with(good.clone(), "jti", json!("x".repeat(257)))), "jti"),
-        (signed(token::with(good.clone(), "jti", json!(""))), "jti"),
-        (signed(token::with(good.clone(), "nbf", json!(now + 600))), "nbf"),
-        (signed(token::with(good.clone(), "iat", json!(now + 600))), "iat"),
-        (signed(token::with(good.clone(), "sub", json!("not an id"))), "sub"),
-        (signed(token::with(good.clone(), "sub", json!(123))), "sub"),
-        (signed(token::with(good.clone(), "role", json!("admin"))), "role"),
-        (signed(token::with(good.clone(), "role", json!(["user"]))), "role"),
-        (signed(token::with(good.clone(), "locations", json!(place.location))), "locations"),
-        (signed(token::with(good.clone(), "locations", json!([1]))), "locations"),
-        (signed(token::with(good.clone(), "locations", json!(["*", "a b"]))), "locations"),
+        (signed(token::with(good.clone(), "iat", json!(now - 401 * 86_400))), "token_expired"),
+        (signed(token::with(good.clone(), "jti", json!("x".repeat(257)))), "token_claim_invalid"),
+        (signed(token::with(good.clone(), "jti", json!(""))), "token_claim_invalid"),
+        (signed(token::with(good.clone(), "nbf", json!(now + 600))), "token_not_yet_valid"),
+        (signed(token::with(good.clone(), "iat", json!(now + 600))), "token_not_yet_valid"),
+        (signed(token::with(good.clone(), "sub", json!("not an id"))), "token_claim_invalid"),
+        (signed(token::with(good.clone(), "sub", json!(123))), "token_claim_invalid"),
+        (signed(token::with(good.clone(), "role", json!("admin"))), "token_claim_invalid"),
+        (signed(token::with(good.clone(), "role", json!(["user"]))), "token_claim_invalid"),
+        (signed(token::with(good.clone(), "locations", json!(place.location))), "token_claim_invalid"),
+        (signed(token::with(good.clone(), "locations", json!([1]))), "token_claim_invalid"),
+        (signed(token::with(good.clone(), "locations", json!(["*", "a b"]))), "token_claim_invalid"),
     ];
     tokens.extend(bad_tokens_of_issuers(&good));
     for claim in ["sub", "role", "locations", "exp"] {
-        tokens.push((signed(token::without(good.clone(), claim)), claim));
+        tokens.push((signed(token::without(good.clone(), claim)), "token_claim_missing"));
     }
     tokens
 }
@@ -63,25 +62,25 @@ fn bad_tokens_of_issuers(good: &Value) -> Vec<(String, &'static str)> {
     let stranger = Issuer::new(Algorithm::RS256, &rsa.kid);
     let mut tokens = vec![
         // A public key is no secret.
-        (confused(rsa, rsa.jwk()["n"].as_str().unwrap().as_bytes()), "signature"),
-        (confused(ec, ec.jwk().to_string().as_bytes()), "signature"),
-        (confused(ed, ed.jwk()["x"].as_str().unwrap().as_bytes()), "signature"),
-        (stranger.sign(good), "signature"),
-        (token::unsigned(&rsa.sign(good)), "JWT"),
-        (token::forged(&rsa.sign(good), &rsa.sign(&token::with(good.clone(), "sub", json!("other")))), "signature"),
-        (rsa.sign_under(&header(Some("gone")), good), "kid"),
-        (rsa.sign_under(&header(Some("ec")), good), "algorithm"),
-        (rsa.sign_under(&header(None), good), "kid"),
-        (rsa.sign_under(&Header { crit: Some(vec!["exp".to_owned()]), ..header(Some("rsa")) }, good), "crit"),
-        (rsa.sign(&token::with(good.clone(), "padding", json!("x".repeat(8_192)))), "JWT"),
-        (rsa.sign(&token::with(good.clone(), "fhirUser", json!("Patient/doc"))), "fhirUser"),
-        (ec.sign(&token::with(good.clone(), "fhirUser", json!("Practitioner/other"))), "fhirUser"),
-        (ed.sign(&token::without(token::with(good.clone(), "fhirUser", json!("TestUser/doc")), "role")), "fhirUser"),
+        (confused(rsa, rsa.jwk()["n"].as_str().unwrap().as_bytes()), "token_signature_invalid"),
+        (confused(ec, ec.jwk().to_string().as_bytes()), "token_signature_invalid"),
+        (confused(ed, ed.jwk()["x"].as_str().unwrap().as_bytes()), "token_signature_invalid"),
+        (stranger.sign(good), "token_signature_invalid"),
+        (token::unsigned(&rsa.sign(good)), "token_malformed"),
+        (token::forged(&rsa.sign(good), &rsa.sign(&token::with(good.clone(), "sub", json!("other")))), "token_signature_invalid"),
+        (rsa.sign_under(&header(Some("gone")), good), "token_key_unknown"),
+        (rsa.sign_under(&header(Some("ec")), good), "token_unsupported"),
+        (rsa.sign_under(&header(None), good), "token_key_unknown"),
+        (rsa.sign_under(&Header { crit: Some(vec!["exp".to_owned()]), ..header(Some("rsa")) }, good), "token_unsupported"),
+        (rsa.sign(&token::with(good.clone(), "padding", json!("x".repeat(8_192)))), "token_malformed"),
+        (rsa.sign(&token::with(good.clone(), "fhirUser", json!("Patient/doc"))), "token_claim_invalid"),
+        (ec.sign(&token::with(good.clone(), "fhirUser", json!("Practitioner/other"))), "token_claim_invalid"),
+        (ed.sign(&token::without(token::with(good.clone(), "fhirUser", json!("TestUser/doc")), "role")), "token_claim_invalid"),
     ];
     for issuer in [rsa, ec, ed] {
-        tokens.push((issuer.sign(&token::with(good.clone(), "exp", json!(now - 1))), "expired"));
-        tokens.push((issuer.sign(&token::with(good.clone(), "nbf", json!(now + 600))), "nbf"));
-        tokens.push((issuer.sign(&token::without(good.clone(), "locations")), "locations"));
+        tokens.push((issuer.sign(&token::with(good.clone(), "exp", json!(now - 1))), "token_expired"));
+        tokens.push((issuer.sign(&token::with(good.clone(), "nbf", json!(now + 600))), "token_not_yet_valid"));
+        tokens.push((issuer.sign(&token::without(good.clone(), "locations")), "token_claim_missing"));
     }
     tokens
 }
@@ -91,7 +90,7 @@ async fn bad_tokens_get_401_on_every_route() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let body = doctor.message_to(&patient, &e2e::secret_text());
-    for (bad, detail) in bad_tokens(&doctor) {
+    for (bad, code) in bad_tokens(&doctor) {
         let bearer = doctor.with_token(&bad);
         let answers = [
             bearer.send(&body).await,
@@ -103,7 +102,7 @@ async fn bad_tokens_get_401_on_every_route() {
         ];
         for answer in answers {
             let problem = answer.expect_problem(401);
-            assert!(problem["detail"].as_str().unwrap().contains(detail), "{detail}: {problem}");
+            assert!(problem["code"].as_str().unwrap().starts_with(code), "{code}: {problem}");
             assert!(!answer.text.contains(&place.env.jwt_secret), "{answer:?}");
             assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer "), "{answer:?}");
         }
@@ -174,12 +173,12 @@ async fn token_is_valid_only_in_its_locations() {
 async fn bad_tokens_are_rejected_by_handshake() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
-    for (bad, detail) in bad_tokens(&doctor) {
+    for (bad, code) in bad_tokens(&doctor) {
         let header = format!("Bearer {bad}");
         let answer =
             crate::bad_handshakes::handshake(&place, &doctor.with(&patient), &[("authorization", &header)]).await;
         let problem = answer.expect_problem(401);
-        assert!(problem["detail"].as_str().unwrap().contains(detail), "{detail}: {problem}");
+        assert!(problem["code"].as_str().unwrap().starts_with(code), "{code}: {problem}");
         let protocols = format!("chat.v1, bearer.{bad}");
         let headers = [("sec-websocket-protocol", protocols.as_str())];
         let _problem =

@@ -49,14 +49,15 @@ async fn malformed_frame_gets_error_and_socket_lives() {
         (json!({"type": "message", "content": secret}), "unknown_type"),
         (json!({"type": ""}), "unknown_type"),
         (json!({"type": "TYPING"}), "unknown_type"),
-        (json!({"type": "read"}), "invalid"),
-        (json!({"type": "read", "message_ids": []}), "invalid"),
-        (json!({"type": "read", "message_ids": [secret]}), "invalid"),
-        (json!({"type": "read", "message_ids": secret}), "invalid"),
-        (json!({"type": "delivered", "message_ids": vec![uuid::Uuid::now_v7(); 501]}), "invalid"),
-        (json!({"type": "auth"}), "invalid"),
-        (json!({"type": "auth", "token": 7}), "invalid"),
-        (json!({"type": "auth", "token": secret}), "unauthorized"),
+        (json!({"type": "read"}), "missing_field"),
+        (json!({"type": "read", "message_ids": []}), "out_of_range"),
+        (json!({"type": "read", "message_ids": [secret]}), "invalid_uuid"),
+        (json!({"type": "read", "message_ids": [7]}), "invalid_type"),
+        (json!({"type": "read", "message_ids": secret}), "invalid_type"),
+        (json!({"type": "delivered", "message_ids": vec![uuid::Uuid::now_v7(); 501]}), "out_of_range"),
+        (json!({"type": "auth"}), "missing_field"),
+        (json!({"type": "auth", "token": 7}), "invalid_type"),
+        (json!({"type": "auth", "token": secret}), "token_malformed"),
     ] {
         frames.push((frame.to_string(), code));
     }
@@ -65,7 +66,7 @@ async fn malformed_frame_gets_error_and_socket_lives() {
         let error = socket.next().await;
         let rendered = &text[..text.len().min(60)];
         assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{rendered}: {error}");
-        assert!(error["detail"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+        assert!(error["detail"].as_str().is_some_and(|text| text.ends_with('.')), "{error}");
         assert!(!error.to_string().contains(&secret), "{error}");
     }
     socket.send_message(Message::binary(b"{\"type\":\"ping\"}".to_vec()));

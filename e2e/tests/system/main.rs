@@ -25,6 +25,7 @@ mod live;
 mod migrations;
 mod order;
 mod presence;
+mod problem_codes;
 mod receipts;
 mod responses;
 mod resume;

@@ -37,5 +37,8 @@ async fn slow_headers_and_bodies_get_408() {
         let answer = answer.unwrap_or_else(|| panic!("a slow {name} is let to trickle on"));
         assert!(answer.starts_with("HTTP/1.1 408 ") || answer.starts_with("HTTP/1.0 408 "), "{name}: {answer}");
         assert!(!answer.contains("eyJ"), "{answer}");
+        // HAProxy's answer to a head that does not end is plain text, and cannot be changed.
+        let is_plain = ["headers", "handshake"].contains(&name);
+        assert_eq!(answer.contains("\"code\":\"request_timeout\""), !is_plain, "{name}: {answer}");
     }
 }

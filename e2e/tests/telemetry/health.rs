@@ -47,7 +47,7 @@ async fn admin_ports_list_routes_and_reject_others() {
             assert_eq!(options.header("allow"), Some("GET, HEAD, OPTIONS"), "{url}{path}");
             for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::TRACE] {
                 let answer = admin.ask(admin.request(method.clone(), path)).await;
-                let _problem = answer.expect_problem(405);
+                answer.expect_code(405, "method_not_allowed");
                 assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"), "{method} {url}{path}");
             }
         }
@@ -56,6 +56,7 @@ async fn admin_ports_list_routes_and_reject_others() {
                 let asked = admin.request(method, path).header("x-request-id", "of-the-caller");
                 let problem = admin.ask(asked).await.expect_problem(404);
                 assert_eq!(problem["request_id"], "of-the-caller", "{url}{path}");
+                assert_eq!(problem["code"], "not_found", "{problem}");
                 assert!(problem["detail"].as_str().unwrap().contains("/metrics"), "{problem}");
             }
         }
@@ -71,6 +72,8 @@ async fn admin_ports_list_routes_and_reject_others() {
                 answer.contains("application/problem+json") && answer.contains("x-request-id: "),
                 "{url}: {answer}"
             );
+            let code = if status == 431 { "head_too_large" } else { "malformed_request" };
+            assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{url}: {answer}");
         }
     }
 }

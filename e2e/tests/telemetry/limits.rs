@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Error;
 use crate::{ADDRESS_BURST, CONTACT_SENDS_BURST, FAILURES_BURST, PARTICIPANT_BURST, metric, place};
 
 fn retry_after(answer: &HttpResponse) -> u64 {
-    let _problem = answer.expect_problem(429);
+    answer.expect_code(429, "rate_limited");
     let seconds = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds), "{answer:?}");
     seconds

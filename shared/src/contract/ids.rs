@@ -17,7 +17,7 @@ pub const ID_PATTERN: &str = "^[A-Za-z0-9._~-]{1,64}$";
 
 /// Why a string is no identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be 1 to 64 characters from A-Z a-z 0-9 . _ ~ -")]
+#[error("must have 1 to 64 characters from `A-Z a-z 0-9 . _ ~ -`")]
 pub struct InvalidId;
 
 /// Whether `text` matches [`ID_PATTERN`]. Written by hand: it stands in the way of every request.

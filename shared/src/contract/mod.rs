@@ -7,10 +7,12 @@
 //! - [`redis`]: every name in Redis, and the scripts that work on them
 //! - [`token`], [`revocation`], [`ticket`]: authentication and authorization
 //! - [`audit`]: entries of the audit trail
+//! - [`error_code`]: the codes of problems, error frames and close frames
 //! - [`http`]: problem bodies, request ids, and which requests are rejected
 //! - [`insecure_settings`]: settings that are insecure and yet allowed
 
 pub mod audit;
+pub mod error_code;
 pub mod event;
 pub mod http;
 pub mod ids;

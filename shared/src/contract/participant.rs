@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use crate::contract::error_code::ProblemCode;
 use crate::contract::ids::{ConversationId, InvalidId, LocationId, ParticipantId};
 
 /// Staff or patient.
@@ -88,11 +89,22 @@ impl FromStr for Participant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPair {
     /// Patients do not write to each other through their hospital.
-    #[error("contacts cannot write to each other")]
+    #[error("Contacts cannot write to each other. Name a user.")]
     TwoContacts,
     /// A person and itself.
-    #[error("sender and receiver are the same person")]
+    #[error("Both sides of the conversation are the same participant. Name two participants.")]
     Same,
+}
+
+impl InvalidPair {
+    /// Its code.
+    #[must_use]
+    pub fn code(self) -> ProblemCode {
+        match self {
+            Self::TwoContacts => ProblemCode::ContactToContact,
+            Self::Same => ProblemCode::SameParticipant,
+        }
+    }
 }
 
 /// One pair of participants in one location: user and contact, or two users.

@@ -17,7 +17,7 @@ fn header(answer: &str, name: &str) -> String {
     values[0].to_owned()
 }
 
-fn assert_problem(answer: &str, status: u16) {
+fn assert_problem(answer: &str, status: u16, code: &str) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     assert_eq!(header(answer, "content-type"), "application/problem+json");
     let id = header(answer, "x-request-id");
@@ -28,6 +28,7 @@ fn assert_problem(answer: &str, status: u16) {
     for member in ["\"type\":\"about:blank\"", "\"title\":\"", "\"detail\":\"", &format!("\"status\":{status}")] {
         assert!(answer.contains(member), "{member} in {answer}");
     }
+    assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{answer}");
     assert!(answer.contains(&format!("\"request_id\":\"{id}\"")), "{answer}");
 }
 
@@ -59,7 +60,7 @@ fn proxy_does_not_repeat_delivered_post() {
     let stack = Stack::start(with_fake_services()).unwrap();
     let post =
         |path: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
-    assert_problem(&exchange(&stack, &post("/do/hang-up")), 502);
+    assert_problem(&exchange(&stack, &post("/do/hang-up")), 502, "bad_gateway");
     let answer = exchange(&stack, &post("/"));
     assert!(answer.contains("posts=2"), "{answer}");
     stack.stop().unwrap();
@@ -77,11 +78,11 @@ fn slow_requests_get_408_and_absent_servers_503() {
         }
         wait_until("the gateways fail their checks", || get(&stack, "/ws", "").starts_with("HTTP/1.1 503"));
         let answer = get(&stack, "/ws", "X-Request-Id: absent\r\n");
-        assert_problem(&answer, 503);
+        assert_problem(&answer, 503, "no_server_available");
         assert_eq!((header(&answer, "x-request-id"), header(&answer, "retry-after")), ("absent".into(), "2".into()));
         slow.join().unwrap()
     });
-    assert_problem(&slow, 408);
+    assert_problem(&slow, 408, "request_timeout");
     assert_eq!(header(&slow, "x-request-id"), "slow");
     stack.stop().unwrap();
 }

@@ -13,7 +13,7 @@ use crate::redis::RedisNodes;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RedeemError {
     /// The ticket never existed, was used, or has expired.
-    #[error("the ticket is unknown, was used, or has expired: get a new one")]
+    #[error("The ticket is unknown, was used, or has expired. Get a new one.")]
     Unknown,
     /// Redis did not reply. The ticket may be consumed nevertheless.
     #[error("redis: {0}")]

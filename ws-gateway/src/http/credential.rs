@@ -2,6 +2,7 @@
 
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::request::RequestContext;
 use shared::contract::ticket::Ticket;
 use shared::contract::token::{Principal, TokenError, bearer};
@@ -29,7 +30,7 @@ pub(super) fn credential<B>(request: &Request<B>) -> Result<Credential<'_>, Http
         list_members(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
     match (ticket, in_subprotocol) {
         (Some(_), in_subprotocol) if in_subprotocol.is_some() || headers.contains_key(AUTHORIZATION) => {
-            Err(HttpError::bad_request("send either a ticket or a token"))
+            Err(HttpError::invalid_handshake("The handshake has a ticket and a token. Send one of them."))
         }
         (Some(ticket), _) => ticket.parse().map(Credential::Ticket).map_err(|_| HttpError::invalid_ticket()),
         (None, in_subprotocol) => {
@@ -53,7 +54,8 @@ pub(super) async fn authenticate(
                 RedeemError::Unknown => HttpError::invalid_ticket(),
                 RedeemError::Redis(error) => {
                     tracing::warn!(request_id = &*context.request_id, %error, "ticket redemption failed");
-                    HttpError::unavailable("tickets are temporarily unavailable; retry")
+                    let detail = "Tickets cannot be redeemed at present. Try again with a new ticket, or with the token.";
+                    HttpError::unavailable(ProblemCode::TicketsUnavailable, detail)
                 }
             })?;
             redeemed.expose()

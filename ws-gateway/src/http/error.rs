@@ -1,9 +1,10 @@
 //! Rejected requests, as problem bodies (RFC 9457).
 
-use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::header::{SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
-use shared::contract::http::problem::{self, InputError, Problem};
+use shared::contract::error_code::ProblemCode;
+use shared::contract::http::headers::HeaderError;
+use shared::contract::http::problem::{self, Problem};
 use shared::contract::http::query::QueryError;
 use shared::contract::token::{AuthorizationError, TokenError};
 use shared::kit::rate_limit::RetryAfter;
@@ -24,13 +25,8 @@ pub(crate) struct HttpError {
 }
 
 impl HttpError {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
-            problem: Box::new(Problem::new(status.as_u16(), detail)),
-            headers: Vec::new(),
-            is_invalid_credential: false,
-            is_missing_credential: false,
-        }
+    fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Problem::new(code, detail).into()
     }
 
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -38,42 +34,43 @@ impl HttpError {
         self
     }
 
-    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, detail)
+    /// 400: the handshake contradicts itself.
+    pub(super) fn invalid_handshake(detail: &'static str) -> Self {
+        Self::new(ProblemCode::InvalidHandshake, detail)
     }
 
     pub(crate) fn not_found(detail: &'static str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, detail)
+        Self::new(ProblemCode::NotFound, detail)
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        let detail = "method not allowed; see the `Allow` header";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, detail).with(ALLOW, ALLOWED_METHODS)
+        let detail = "This path does not serve the method. Use one that `Allow` lists.";
+        Self::new(ProblemCode::MethodNotAllowed, detail).with(ALLOW, ALLOWED_METHODS)
     }
 
     pub(super) fn upgrade_required() -> Self {
-        Self::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: send a WebSocket handshake")
-            .with(UPGRADE, HeaderValue::from_static("websocket"))
+        let detail = "This path serves WebSockets only. Send a WebSocket handshake.";
+        Self::new(ProblemCode::UpgradeRequired, detail).with(UPGRADE, HeaderValue::from_static("websocket"))
     }
 
     pub(super) fn version_required() -> Self {
-        Self::new(StatusCode::UPGRADE_REQUIRED, "unknown WebSocket version; send `Sec-WebSocket-Version: 13`")
+        let detail = "The version of the WebSocket protocol is not supported. Send `Sec-WebSocket-Version: 13`.";
+        Self::new(ProblemCode::WebsocketVersionUnsupported, detail)
             .with(UPGRADE, HeaderValue::from_static("websocket"))
             .with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
     }
 
     pub(super) fn missing_token() -> Self {
-        let detail =
-            "no token: send `Authorization: Bearer <JWT>`, the subprotocols `chat.v1, bearer.<JWT>`, or `?ticket=`";
+        let detail = "The handshake has no token. Send `Authorization: Bearer <JWT>`, the subprotocols \
+                      `chat.v1, bearer.<JWT>`, or `?ticket=`.";
         // A request without credentials gets no error code (RFC 6750, section 3.1).
-        let error = Self::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer realm=\"chat\"");
+        let error = Self::new(ProblemCode::TokenMissing, detail).challenge("Bearer realm=\"chat\"");
         Self { is_missing_credential: true, ..error }
     }
 
     pub(super) fn invalid_token(error: &TokenError) -> Self {
-        let detail = error.to_string();
-        let challenge = format!("Bearer realm=\"chat\", error=\"invalid_token\", error_description=\"{detail}\"");
-        Self { is_invalid_credential: true, ..Self::new(StatusCode::UNAUTHORIZED, detail).challenge(&challenge) }
+        let challenge = format!("Bearer realm=\"chat\", error=\"invalid_token\", error_description=\"{error}\"");
+        Self { is_invalid_credential: true, ..Self::from(Problem::from(error)).challenge(&challenge) }
     }
 
     /// Whether the client sent an invalid token or ticket. It may be guessing.
@@ -86,23 +83,25 @@ impl HttpError {
         self.is_missing_credential
     }
 
-    pub(super) fn too_many_requests(wait: RetryAfter, kind: &str) -> Self {
+    /// 429. `what` follows "Too many".
+    pub(super) fn too_many_requests(wait: RetryAfter, what: &str) -> Self {
         let seconds = wait.seconds();
-        Self::new(StatusCode::TOO_MANY_REQUESTS, format!("too many {kind}: try again in {seconds} s"))
-            .with(RETRY_AFTER, HeaderValue::from(seconds))
+        let detail = format!("Too many {what} came at once. Try again in {seconds} s.");
+        Self::new(ProblemCode::RateLimited, detail).with(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     pub(super) fn query_too_long(max_bytes: usize) -> Self {
-        Self::new(StatusCode::URI_TOO_LONG, format!("the query is longer than {max_bytes} bytes; shorten it"))
+        Self::new(ProblemCode::UriTooLong, format!("The query is longer than {max_bytes} bytes. Shorten it."))
     }
 
     pub(super) fn invalid_ticket() -> Self {
-        let error = Self::new(StatusCode::UNAUTHORIZED, RedeemError::Unknown.to_string());
+        let error = Self::new(ProblemCode::TicketInvalid, RedeemError::Unknown.to_string());
         Self { is_invalid_credential: true, ..error.challenge("Bearer realm=\"chat\"") }
     }
 
     pub(super) fn origin_not_allowed() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "origin not allowed; an operator can add it to `ALLOWED_ORIGINS`")
+        let detail = "Pages of this origin may not open a socket here. An operator can add it to `ALLOWED_ORIGINS`.";
+        Self::new(ProblemCode::OriginNotAllowed, detail)
     }
 
     fn challenge(self, challenge: &str) -> Self {
@@ -110,22 +109,14 @@ impl HttpError {
         self.with(WWW_AUTHENTICATE, HeaderValue::from_str(challenge).unwrap_or(plain))
     }
 
-    pub(super) fn forbidden(why: AuthorizationError) -> Self {
-        Self::new(StatusCode::FORBIDDEN, why.to_string())
+    /// 503. The client may try again in a second.
+    pub(super) fn unavailable(code: ProblemCode, detail: &'static str) -> Self {
+        Self::new(code, detail).with(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
-    pub(super) fn invalid(errors: Vec<InputError>) -> Self {
-        let details: Vec<String> = errors.iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, details.join("; ")).with_errors(errors)
-    }
-
-    pub(super) fn with_errors(mut self, errors: Vec<InputError>) -> Self {
-        self.problem.errors = errors;
-        self
-    }
-
-    pub(super) fn unavailable(detail: &'static str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    #[cfg(test)]
+    pub(super) fn code(&self) -> ProblemCode {
+        self.problem.code
     }
 
     pub(super) fn detail(&self) -> &str {
@@ -163,12 +154,31 @@ impl HttpError {
     }
 }
 
-/// A malformed query is a 400; a missing or invalid value is a 422.
+impl From<Problem> for HttpError {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem: Box::new(problem),
+            headers: Vec::new(),
+            is_invalid_credential: false,
+            is_missing_credential: false,
+        }
+    }
+}
+
 impl From<QueryError> for HttpError {
     fn from(error: QueryError) -> Self {
-        match error {
-            QueryError::Unreadable(detail, errors) => Self::bad_request(detail).with_errors(errors),
-            QueryError::Invalid(errors) => Self::invalid(errors),
-        }
+        Problem::from(error).into()
+    }
+}
+
+impl From<AuthorizationError> for HttpError {
+    fn from(error: AuthorizationError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+impl From<HeaderError> for HttpError {
+    fn from(error: HeaderError) -> Self {
+        Problem::from(error).into()
     }
 }

@@ -12,6 +12,7 @@ use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Version};
 use shared::contract::audit::{Action, AuditActor, AuditEntry};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::event::Cursor;
 use shared::contract::http::headers::{self, HeaderError};
 use shared::contract::http::request::{FORWARDED_FOR_HEADER, RequestContext, Site, TrustedProxies, method_label};
@@ -25,7 +26,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::credential::{BEARER_SUBPROTOCOL, authenticate, credential};
 use super::error::HttpError;
 use super::headers::{has_body, header, is_valid_key, list_members, request_id_of, single_header};
-use super::health::is_ready;
+use super::health::{REVOCATIONS_NOT_LOADED, SHUTTING_DOWN, is_ready};
 use super::query::{self, ConnectQuery};
 use super::response::{self, HttpResponse, health_ok, options_response};
 use crate::hub::JoinError;
@@ -91,7 +92,7 @@ pub(crate) async fn respond<B>(
         "/ws" | "/healthz" | "/readyz" | "*" if *request.method() == Method::OPTIONS => Ok(options_response(id)),
         "/ws" if !readable => Err(HttpError::method_not_allowed()),
         // The session would read a body as WebSocket frames.
-        "/ws" if has_body(request.headers()) => Err(HttpError::bad_request("a WebSocket handshake has no body")),
+        "/ws" if has_body(request.headers()) => Err(HttpError::invalid_handshake("A WebSocket handshake has no body. Send it without.")),
         "/ws" => {
             let mut audit = AuditContext::default();
             let site = proxies.site(Some(peer), |name| single_header(request.headers(), name));
@@ -118,7 +119,7 @@ pub(crate) async fn respond<B>(
         "/healthz" | "/readyz" if !readable => Err(HttpError::method_not_allowed()),
         "/healthz" => Ok(health_ok(id)),
         "/readyz" => is_ready(app).map(|()| health_ok(id)),
-        _ => Err(HttpError::not_found("no such path; this port serves `/ws`, `/healthz` and `/readyz`")),
+        _ => Err(HttpError::not_found("There is nothing at this path. This port serves `/ws`, `/healthz` and `/readyz`.")),
     };
     let response = outcome.unwrap_or_else(|error| error.into_response(id));
     end_span(span, &response);
@@ -158,10 +159,10 @@ async fn upgrade<B>(
     audit: &mut AuditContext,
 ) -> Result<(HttpResponse, Upgrade), HttpError> {
     if app.shutdown.has_begun() {
-        return Err(HttpError::unavailable("gateway is shutting down: reconnect now"));
+        return Err(HttpError::unavailable(ProblemCode::ShuttingDown, SHUTTING_DOWN));
     }
     if !app.revocations.is_loaded() {
-        return Err(HttpError::unavailable("starting up: revoked tokens are not loaded yet; retry"));
+        return Err(HttpError::unavailable(ProblemCode::Starting, REVOCATIONS_NOT_LOADED));
     }
     let too_many_requests = |wait| HttpError::too_many_requests(wait, "handshakes");
     app.rate_limits.check_handshake(context.address).map_err(too_many_requests)?;
@@ -173,10 +174,10 @@ async fn upgrade<B>(
     let principal = authenticated.map_err(|error| {
         let (limited, kind) = match () {
             () if error.is_invalid_credential() => {
-                (app.rate_limits.record_invalid_token(context.address), "invalid tokens from your address")
+                (app.rate_limits.record_invalid_token(context.address), "invalid tokens from this address")
             }
             () if error.is_missing_credential() => {
-                (app.rate_limits.record_missing_token(context.address), "handshakes without a token from your address")
+                (app.rate_limits.record_missing_token(context.address), "handshakes without a token from this address")
             }
             () => return error,
         };
@@ -189,7 +190,10 @@ async fn upgrade<B>(
     let upgrade_request = authorize(request, &principal, audit)?;
     let principal = Arc::new(principal);
     let permit = app.socket_permits.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| HttpError::unavailable("gateway is at its socket limit; retry"))?;
+    let permit = permit.map_err(|_| {
+        let detail = "The gateway has no room for another socket. Try again in a second.";
+        HttpError::unavailable(ProblemCode::Overloaded, detail)
+    })?;
     let subprotocol = upgrade_request.subprotocol.then_some(SUBPROTOCOL);
     let response = response::switching_protocols(&context.request_id, &upgrade_request.accept_key, subprotocol);
     let Ok(permit) = app.rate_limits.acquire_socket(permit, &principal, context.address) else {
@@ -201,7 +205,8 @@ async fn upgrade<B>(
         if !matches!(error, SubscribeError::Join(JoinError::GoingAway)) {
             tracing::warn!(request_id = &*context.request_id, %error, "subscription failed");
         }
-        HttpError::unavailable("live delivery is temporarily unavailable; retry")
+        let detail = "Live delivery is interrupted. Try again in a second, and load messages over HTTP meanwhile.";
+        HttpError::unavailable(ProblemCode::RelayUnavailable, detail)
     })?;
     // The token may have been revoked after verification. Until `subscribe`, the hub could not close this socket.
     let is_good = app.verifier.recheck(&principal, OffsetDateTime::now_utc());
@@ -214,7 +219,7 @@ async fn upgrade<B>(
 /// Validates the upgrade request and its origin. Authentication and authorization follow.
 fn check_handshake<B>(request: &Request<B>, origins: &AllowedOrigins, site: &Site<'_>) -> Result<(), HttpError> {
     let headers = request.headers();
-    check_headers(request).map_err(|error| HttpError::bad_request(error.to_string()))?;
+    check_headers(request)?;
     let is_upgrade = request.version() == Version::HTTP_11
         && request.method() == Method::GET
         && list_members(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
@@ -257,11 +262,12 @@ fn authorize<B>(
     let headers = request.headers();
     let query = request.uri().query().unwrap_or_default();
     let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_valid_key(key));
-    let key = key.ok_or_else(|| HttpError::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
+    let key = key.ok_or_else(|| HttpError::invalid_handshake("`Sec-WebSocket-Key` is not 16 bytes in base64. Correct it."))?;
     let subprotocol = list_members(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
     if !subprotocol && list_members(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name.starts_with(BEARER_SUBPROTOCOL)) {
         // The server must select an offered subprotocol, and it never repeats a token.
-        return Err(HttpError::bad_request("offer the subprotocol `chat.v1` along with `bearer.<JWT>`"));
+        let detail = "The subprotocol `bearer.<JWT>` came alone. Offer `chat.v1` along with it.";
+        return Err(HttpError::invalid_handshake(detail));
     }
     let connect_query = query::parse(query);
     // Authorization comes first, so that an unauthorized client learns nothing else about its request.
@@ -270,7 +276,7 @@ fn authorize<B>(
     {
         let allowed = topic.check(principal);
         audit.topic = Some(topic);
-        allowed.map_err(HttpError::forbidden)?;
+        allowed?;
     }
     let ConnectQuery { topic, cursor } = connect_query?;
     Ok(UpgradeRequest { topic, cursor, accept_key: derive_accept_key(key.as_bytes()), subprotocol })

@@ -1,8 +1,14 @@
 //! Whether this gateway accepts sockets, for load balancers and operators.
 
+use shared::contract::error_code::ProblemCode;
+
 use super::error::HttpError;
 use super::response::{HttpResponse, json_state};
 use crate::state::AppState;
+
+pub(super) const SHUTTING_DOWN: &str = "The gateway is shutting down. Connect again now: another gateway answers.";
+pub(super) const REVOCATIONS_NOT_LOADED: &str =
+    "The gateway is starting: the revoked tokens are not loaded yet. Try again in a second.";
 
 /// Whether this gateway is ready: it has connected to Redis once and loaded the revocations.
 ///
@@ -11,13 +17,14 @@ use crate::state::AppState;
 /// for the others are rejected one by one.
 pub(crate) fn is_ready(app: &AppState) -> Result<(), HttpError> {
     if app.shutdown.has_begun() {
-        return Err(HttpError::unavailable("gateway is shutting down"));
+        return Err(HttpError::unavailable(ProblemCode::ShuttingDown, SHUTTING_DOWN));
     }
     if !app.hub.has_ever_connected() {
-        return Err(HttpError::unavailable("starting up: redis is not connected yet; retry"));
+        let detail = "The gateway is starting: Redis is not connected yet. Try again in a second.";
+        return Err(HttpError::unavailable(ProblemCode::Starting, detail));
     }
     if !app.revocations.is_loaded() {
-        return Err(HttpError::unavailable("starting up: revoked tokens are not loaded yet; retry"));
+        return Err(HttpError::unavailable(ProblemCode::Starting, REVOCATIONS_NOT_LOADED));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use shared::contract::error_code::ProblemCode;
 use shared::contract::event::Cursor;
 use shared::contract::http::problem::InputError;
 use shared::contract::http::query::{self, Parameter, QueryError};
@@ -30,25 +31,27 @@ pub(crate) fn parse(query: &str) -> Result<ConnectQuery, QueryError> {
     let [location, user, contact, peer, cursor, _ticket] = values(query)?;
     let mut errors = Vec::new();
     if location.is_none() {
-        errors.push(InputError::new("?location_id", "is missing"));
+        errors.push(missing("location_id", "is missing"));
     }
     match (&user, &contact, &peer) {
-        (None, None, None) => errors.push(InputError::new("?user_id", "or `contact_id` is missing")),
-        (None, _, Some(_)) => errors.push(InputError::new("?user_id", "is missing")),
+        (None, None, None) => errors.push(missing("user_id", "or `contact_id` is missing")),
+        (None, _, Some(_)) => errors.push(missing("user_id", "is missing")),
         _ => {}
     }
     if contact.is_some() && peer.is_some() {
-        errors.push(InputError::new("?peer_user_id", "and `contact_id` cannot both be given"));
+        let detail = "The parameters `contact_id` and `peer_user_id` exclude each other. Give one of them.";
+        errors.push(InputError::new(ProblemCode::ConflictingParameters, "?peer_user_id", detail));
     }
     // A participant without a peer means its inbox.
     let of_inbox = peer.is_none() && user.is_some() != contact.is_some();
-    let location = read("location_id", location, &mut errors);
-    let user = read("user_id", user, &mut errors).map(Participant::user);
-    let contact = read("contact_id", contact, &mut errors).map(Participant::contact);
-    let peer = read("peer_user_id", peer, &mut errors).map(Participant::user);
-    let cursor = read("cursor", cursor, &mut errors);
+    let location = read(ProblemCode::InvalidIdentifier, "location_id", location, &mut errors);
+    let user = read(ProblemCode::InvalidIdentifier, "user_id", user, &mut errors).map(Participant::user);
+    let contact = read(ProblemCode::InvalidIdentifier, "contact_id", contact, &mut errors).map(Participant::contact);
+    let peer = read(ProblemCode::InvalidIdentifier, "peer_user_id", peer, &mut errors).map(Participant::user);
+    let cursor = read(ProblemCode::InvalidCursor, "cursor", cursor, &mut errors);
     if of_inbox && cursor.is_some() {
-        errors.push(InputError::new("?cursor", "is not for an inbox, of which there is nothing to replay"));
+        let detail = "An inbox has no cursor, because nothing is replayed. Remove the parameter.";
+        errors.push(InputError::new(ProblemCode::ConflictingParameters, "?cursor", detail));
     }
     let other = contact.or(peer);
     let (location, (one, other)) = match (location, user.or_else(|| other.clone()), other) {
@@ -63,7 +66,7 @@ pub(crate) fn parse(query: &str) -> Result<ConnectQuery, QueryError> {
             InvalidPair::TwoContacts => "?contact_id",
             InvalidPair::Same => "?peer_user_id",
         };
-        QueryError::Invalid(vec![InputError::new(pointer, error.to_string())])
+        QueryError::Invalid(vec![InputError::new(error.code(), pointer, error.to_string())])
     })?;
     Ok(ConnectQuery { topic: Topic::Conversation(conversation), cursor })
 }
@@ -77,18 +80,14 @@ pub(crate) fn topic(query: &str) -> Option<Topic> {
 
 /// The ticket, if there is one. Authentication comes before the rest of the query is parsed.
 pub(crate) fn ticket(query: &str) -> Result<Option<String>, QueryError> {
-    let unreadable = |detail: &str, errors| Err(QueryError::Unreadable(detail.to_owned(), errors));
     let mut tickets = query.split('&').filter(|pair| query::name(pair).as_deref() == Some(TICKET));
     match (tickets.next(), tickets.next()) {
         (None, _) => Ok(None),
         (Some(pair), None) => match query::pair(pair) {
             Some((_, ticket)) => Ok(Some(ticket)),
-            None => unreadable("the query is not percent-encoded UTF-8", Vec::new()),
+            None => Err(QueryError::Undecodable),
         },
-        (Some(_), Some(_)) => {
-            let error = InputError::new("?ticket", "is given more than once");
-            unreadable("?ticket is given more than once", vec![error])
-        }
+        (Some(_), Some(_)) => Err(QueryError::Invalid(vec![query::repeated_parameter(TICKET)])),
     }
 }
 
@@ -103,14 +102,18 @@ fn values(query: &str) -> Result<[Option<String>; NAMES.len()], QueryError> {
     Ok(values)
 }
 
-fn read<T>(name: &str, value: Option<String>, errors: &mut Vec<InputError>) -> Option<T>
+fn missing(name: &str, predicate: &str) -> InputError {
+    InputError::parameter(ProblemCode::MissingParameter, name, predicate)
+}
+
+fn read<T>(code: ProblemCode, name: &str, value: Option<String>, errors: &mut Vec<InputError>) -> Option<T>
 where
     T: FromStr<Err: Display>,
 {
     match value?.parse() {
         Ok(value) => Some(value),
         Err(error) => {
-            errors.push(InputError::new(format!("?{name}"), error.to_string()));
+            errors.push(InputError::parameter(code, name, error));
             None
         }
     }
@@ -120,6 +123,7 @@ where
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use shared::contract::http::problem::Problem;
 
     fn pointers(query: &str) -> Vec<String> {
         match parse(query) {
@@ -164,7 +168,7 @@ mod tests {
             "location_id=l&user_id=%e4&contact_id=b",
             "location_id=l&user_id=a&contact_id=b&x=%",
         ] {
-            assert!(matches!(parse(query), Err(QueryError::Unreadable(..))), "{query}");
+            assert_eq!(Problem::from(parse(query).unwrap_err()).status, 400, "{query}");
         }
     }
 
@@ -212,7 +216,7 @@ mod tests {
         assert_eq!(ticket("ticket"), Ok(Some(String::new())));
         assert_eq!(ticket("a=ticket&tickets=x"), Ok(None));
         for query in ["ticket=x&ticket=x", "ticket=x&t%69cket=y", "ticket=%z"] {
-            assert!(matches!(ticket(query), Err(QueryError::Unreadable(..))), "{query}");
+            assert_eq!(Problem::from(ticket(query).unwrap_err()).status, 400, "{query}");
         }
     }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::http::credential::Credential;
 use hyper::header::{ALLOW, AUTHORIZATION, HOST, WWW_AUTHENTICATE};
-use shared::contract::http::problem::{InputError, REQUEST_ID_HEADER};
+use shared::contract::http::problem::REQUEST_ID_HEADER;
 use shared::contract::participant::ParticipantKind;
 use shared::contract::ticket::Ticket;
 use shared::contract::token::{Role, Verifier, issue};
@@ -38,16 +38,18 @@ fn request(query: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
     request
 }
 
-fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<UpgradeRequest, Box<HttpResponse>> {
-    let check = |request: Request<()>| {
-        check_handshake(&request, &AllowedOrigins::default(), &SITE)?;
-        let principal = match credential(&request)? {
-            Credential::Token(token) => Verifier::from_secret(&SECRET.parse().unwrap()).verify(token),
-            Credential::Ticket(_) => panic!("tickets are in Redis"),
-        };
-        authorize(&request, &principal.map_err(|error| HttpError::invalid_token(&error))?, &mut AuditContext::default())
+fn check(query: &str, headers: &[(HeaderName, &str)]) -> Result<UpgradeRequest, HttpError> {
+    let request = request(query, headers);
+    check_handshake(&request, &AllowedOrigins::default(), &SITE)?;
+    let principal = match credential(&request)? {
+        Credential::Token(token) => Verifier::from_secret(&SECRET.parse().unwrap()).verify(token),
+        Credential::Ticket(_) => panic!("tickets are in Redis"),
     };
-    check(request(query, headers)).map_err(|error| Box::new(error.into_response("r1")))
+    authorize(&request, &principal.map_err(|error| HttpError::invalid_token(&error))?, &mut AuditContext::default())
+}
+
+fn ask(query: &str, headers: &[(HeaderName, &str)]) -> Result<UpgradeRequest, Box<HttpResponse>> {
+    check(query, headers).map_err(|error| Box::new(error.into_response("r1")))
 }
 
 fn status(query: &str, headers: &[(HeaderName, &str)]) -> u16 {
@@ -106,8 +108,49 @@ fn error_responses_carry_required_headers() {
 
 #[test]
 fn detail_names_each_invalid_parameter() {
-    let errors = vec![InputError::new("?user_id", "is missing"), InputError::new("?cursor", "is not a cursor")];
-    assert_eq!(HttpError::invalid(errors).detail(), "?user_id is missing; ?cursor is not a cursor");
+    let good = format!("Bearer {}", token("doc123", Some(ParticipantKind::User)));
+    let error = check("user_id=doc123&cursor=x&contact_id=pat456", &[(AUTHORIZATION, &good)]).unwrap_err();
+    assert_eq!(
+        error.detail(),
+        "The parameter `location_id` is missing. The parameter `cursor` is not a cursor that this server gave out."
+    );
+}
+
+#[test]
+fn each_cause_has_its_code() {
+    let good = format!("Bearer {}", token("doc123", Some(ParticipantKind::User)));
+    let stranger = format!("Bearer {}", token("doc9", Some(ParticipantKind::User)));
+    let ticket = format!("{QUERY}&ticket={}", Ticket::new().unwrap().expose());
+    let inbox = "location_id=loc1&user_id=doc123";
+    let auth = |token| vec![(AUTHORIZATION, token)];
+    for (code, query, headers) in [
+        (ProblemCode::InvalidHost, QUERY, vec![(HOST, "a b")]),
+        (ProblemCode::UpgradeRequired, QUERY, vec![(UPGRADE, "")]),
+        (ProblemCode::WebsocketVersionUnsupported, QUERY, vec![(SEC_WEBSOCKET_VERSION, "8")]),
+        (ProblemCode::OriginNotAllowed, QUERY, vec![(ORIGIN, "https://evil.example")]),
+        (ProblemCode::UriTooLong, &"x".repeat(5_000), vec![]),
+        (ProblemCode::TokenMissing, QUERY, vec![]),
+        (ProblemCode::TokenMalformed, QUERY, auth("Bearer x")),
+        (ProblemCode::TicketInvalid, &format!("{QUERY}&ticket=x"), vec![]),
+        (ProblemCode::InvalidHandshake, &ticket, auth(&good)),
+        (ProblemCode::InvalidHandshake, QUERY, vec![(AUTHORIZATION, &good), (SEC_WEBSOCKET_KEY, "short")]),
+        (ProblemCode::InvalidHandshake, QUERY, vec![(AUTHORIZATION, &good), (SEC_WEBSOCKET_PROTOCOL, "bearer.x")]),
+        (ProblemCode::Forbidden, QUERY, auth(&stranger)),
+        (ProblemCode::MalformedQuery, "user_id=%zz", auth(&good)),
+        (ProblemCode::RepeatedParameter, &format!("{inbox}&user_id=doc123"), auth(&good)),
+        (ProblemCode::MissingParameter, "", auth(&good)),
+        (ProblemCode::UnknownParameter, &format!("{QUERY}&utm=x"), auth(&good)),
+        (ProblemCode::ConflictingParameters, &format!("{inbox}&cursor=1-0"), auth(&good)),
+        (ProblemCode::ConflictingParameters, &format!("{QUERY}&peer_user_id=doc9"), auth(&good)),
+        (ProblemCode::InvalidIdentifier, "location_id=loc1&user_id=a%20b", auth(&good)),
+        (ProblemCode::InvalidCursor, &format!("{QUERY}&cursor=x"), auth(&good)),
+        (ProblemCode::SameParticipant, &format!("{inbox}&peer_user_id=doc123"), auth(&good)),
+        (ProblemCode::InvalidInput, "location_id=loc1&user_id=a%20b&contact_id=pat456&cursor=x", auth(&good)),
+    ] {
+        let error = check(query, &headers).unwrap_err();
+        assert_eq!((error.code(), error.status()), (code, code.status()), "{query} {headers:?}");
+        assert!(error.detail().ends_with('.'), "{}", error.detail());
+    }
 }
 
 #[test]

@@ -11,18 +11,22 @@ impl Hub {
     ///
     /// One sweep per change is cheaper than waking every socket to check itself.
     pub(crate) fn close_revoked(&self, revocations: &RevocationSet) -> usize {
-        self.close_sockets_where(|principal| revocations.is_revoked(principal.identity()))
+        self.close_sockets_where(CloseReason::TokenRevoked, |principal| revocations.is_revoked(principal.identity()))
     }
 
-    /// Closes the sockets whose token is no longer valid. Returns how many.
-    pub(crate) fn close_sockets_where(&self, is_invalid: impl Fn(&Principal) -> bool) -> usize {
+    /// Closes the sockets whose token is no longer valid, for this reason. Returns how many.
+    pub(crate) fn close_sockets_where(
+        &self,
+        reason: CloseReason,
+        is_invalid: impl Fn(&Principal) -> bool,
+    ) -> usize {
         // The predicate runs without the lock, because it is slow enough to delay events.
         let mut sockets = Vec::new();
         let mut closed = 0;
         for shard in &self.shards {
             sockets.extend(shard.lock().rooms.values().flat_map(|room| room.sockets.iter().cloned()));
             let revoked = sockets.drain(..).filter(|socket| is_invalid(&socket.principal()));
-            closed += revoked.inspect(|socket| socket.close(CloseReason::TokenInvalid)).count();
+            closed += revoked.inspect(|socket| socket.close(reason)).count();
         }
         closed
     }

@@ -30,7 +30,7 @@ use crate::pubsub::event_decoder::EventDecoder;
 use crate::pubsub::{self, EventLog, LogTtl, ReplayBudget, TypingPublisher};
 use crate::rate_limit::RateLimits;
 use crate::redis::{RedisConnector, RedisNodes};
-use crate::socket::TimerWheel;
+use crate::socket::{CloseReason, TimerWheel};
 use crate::state::AppState;
 use crate::streams::StreamProducer;
 use crate::streams::audit::AuditProducer;
@@ -173,7 +173,7 @@ fn relay_keys(config: &Config) -> RelayKeys {
 async fn close_sockets_of_removed_keys(keys: &KeySetCache, hub: &Hub) {
     let mut updates = keys.updates();
     while updates.changed().await.is_ok() {
-        let closed = hub.close_sockets_where(|principal| !keys.contains(principal.key));
+        let closed = hub.close_sockets_where(CloseReason::TokenKeyRemoved, |principal| !keys.contains(principal.key));
         if closed > 0 {
             tracing::info!(closed, "sockets of removed keys closed");
         }

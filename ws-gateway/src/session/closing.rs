@@ -63,7 +63,10 @@ pub(super) async fn close(session: Session, end: Disconnect) {
         }
         _ => {}
     };
-    let close_timeout = if end == Disconnect::Local(CloseReason::TooSlow) { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
+    let close_timeout = match end {
+        Disconnect::Local(CloseReason::TooSlow | CloseReason::Silent) => SLOW_CLOSE_TIMEOUT,
+        _ => CLOSE_TIMEOUT,
+    };
     tokio::select! {
         _late = timeout(close_timeout, closing_handshake(&mut tcp, end, (&unsent, &[]), engine, limit, on_frame)) => {}
         // A shutdown does not wait for a slow client.
@@ -88,7 +91,7 @@ pub(crate) async fn reject(mut tcp: TcpStream, already_read: &[u8], close: Close
 /// Our close frame, or the reply to the client's.
 fn append_close(end: Disconnect, engine: &mut Engine, limit: usize, out: &mut Vec<u8>) {
     match end {
-        Disconnect::Local(close) => engine.close(Some(close.code()), close.reason(), limit, out),
+        Disconnect::Local(close) => engine.close(Some(close.code()), close.reason().as_str(), limit, out),
         Disconnect::Remote(code) => engine.close(code, "", limit, out),
         Disconnect::Lost => {}
     }
@@ -105,7 +108,7 @@ fn reads_until_close(end: Disconnect) -> bool {
 
 /// Whether the client caused the close.
 fn is_client_fault(end: Disconnect) -> bool {
-    matches!(end, Disconnect::Local(CloseReason::TokenInvalid | CloseReason::TooManyFrames))
+    matches!(end, Disconnect::Local(close) if close.is_end_of_token() || close == CloseReason::TooManyFrames)
 }
 
 /// Sends our frames, reads until the client's close frame, then closes the connection. `early_bytes` precede what is
@@ -154,14 +157,7 @@ async fn closing_handshake(
 /// A metric label. Clients may send thousands of codes, so theirs share one label.
 fn label(end: Disconnect) -> &'static str {
     match end {
-        Disconnect::Local(CloseReason::GoingAway) => "1001",
-        Disconnect::Local(CloseReason::Protocol) => "1002",
-        Disconnect::Local(CloseReason::NotUtf8) => "1007",
-        Disconnect::Local(CloseReason::TooManyFrames) => "1008",
-        Disconnect::Local(CloseReason::TooLarge) => "1009",
-        Disconnect::Local(CloseReason::TokenInvalid) => "4401",
-        Disconnect::Local(CloseReason::TooSlow) => "4408",
-        Disconnect::Local(CloseReason::TooManySockets) => "4429",
+        Disconnect::Local(close) => close.label(),
         Disconnect::Remote(_) => "peer",
         Disconnect::Lost => "gone",
     }

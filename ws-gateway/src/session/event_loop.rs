@@ -173,8 +173,8 @@ impl Session {
         while let Some(due) = self.deadlines.take_due(now, wall) {
             match due {
                 Deadline::Drain => return Err(Disconnect::Local(CloseReason::GoingAway)),
-                Deadline::TokenExpired => return Err(Disconnect::Local(CloseReason::TokenInvalid)),
-                Deadline::IdleTimeout => return Err(Disconnect::Local(CloseReason::TooSlow)),
+                Deadline::TokenExpired => return Err(Disconnect::Local(CloseReason::TokenExpired)),
+                Deadline::IdleTimeout => return Err(Disconnect::Local(CloseReason::Silent)),
                 Deadline::TokenExpiring => self.reply(&protocol::expiring(self.deadlines.expires_at()), out),
                 Deadline::Heartbeat => {
                     if let Some(payload) = self.delivery_tracker.heartbeat_ping(now) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::contract::audit::{Action, AuditActor};
+use shared::contract::error_code::{ProblemCode, SocketCode};
 use shared::contract::event::{Header, Recipient};
 use shared::contract::ids::MessageId;
 use shared::contract::receipt::ReceiptKind;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::frame_limiter::Decision;
 use super::receipts::report_receipts;
 use super::{Disconnect, Session};
-use crate::session::protocol::{self, ClientFrame, ErrorCode, FrameError, TextFrame, Token};
+use crate::session::protocol::{self, ClientFrame, FrameError, TextFrame, Token};
 use crate::socket::{CloseReason, EncodedEvent, QueueItem, Topic};
 use crate::websocket::Frame;
 
@@ -108,7 +109,7 @@ impl Session {
         let reply = match frame {
             Frame::Fragment { .. } | Frame::Close(_) => return Ok(()),
             Frame::Text(text) => protocol::parse(text).and_then(|frame| self.handle_frame(frame)),
-            Frame::Binary => Err(FrameError::new(ErrorCode::Malformed, "frames are JSON text")),
+            Frame::Binary => Err(FrameError::new(ProblemCode::Malformed, "A frame is JSON text, not binary. Send text frames.")),
             Frame::Ping { pong } => {
                 self.unreported_frames += 1;
                 out.extend_from_slice(pong);
@@ -137,7 +138,7 @@ impl Session {
             out.extend_from_slice(pong);
         }
         if excess.has_messages {
-            let error = FrameError::new(ErrorCode::RateLimited, "too many frames: this frame was dropped");
+            let error = FrameError::new(ProblemCode::RateLimited, "Too many frames came at once. Frames were dropped. Send fewer.");
             self.reply(&protocol::error(&error), out);
         }
     }
@@ -150,8 +151,8 @@ impl Session {
                 let from = self.principal.participant().ok_or_else(participant_required)?;
                 if matches!(self.topic, Topic::Inbox(..)) {
                     return Err(FrameError::new(
-                        ErrorCode::Invalid,
-                        "typing needs the socket of a conversation, not of an inbox",
+                        SocketCode::ConversationRequired,
+                        "`typing` needs the socket of a conversation. This one is of an inbox.",
                     ));
                 }
                 let now = Instant::now();
@@ -173,14 +174,14 @@ impl Session {
                 // Before verification, which is the costly part.
                 if self.app.rate_limits.check_token(&self.principal.actor).is_err() {
                     return Err(FrameError::new(
-                        ErrorCode::RateLimited,
-                        "too many tokens: this token was not verified",
+                        ProblemCode::RateLimited,
+                        "Too many tokens came at once. This one was not verified. Send it again in a second.",
                     ));
                 }
                 let renewed = self.renew_token(&token);
                 let outcome = match &renewed {
                     Ok(_) => 200,
-                    Err(error) if error.code == ErrorCode::Forbidden => 403,
+                    Err(error) if error.code == ProblemCode::Forbidden.into() => 403,
                     Err(_) => 401,
                 };
                 // The actor is the socket's participant, even if the token is another's.
@@ -211,12 +212,12 @@ impl Session {
                 // The issuer may have published a new key. A later attempt will find it.
                 verifier.keys().request_refresh();
             }
-            FrameError::new(ErrorCode::Unauthorized, error.to_string())
+            FrameError::from(&error)
         })?;
         if principal.actor != self.principal.actor {
-            return Err(FrameError::new(ErrorCode::Forbidden, "the token belongs to another participant"));
+            return Err(FrameError::new(ProblemCode::Forbidden, "The token belongs to another participant. Open another socket with it."));
         }
-        self.topic.check(&principal).map_err(|error| FrameError::new(ErrorCode::Forbidden, error.to_string()))?;
+        self.topic.check(&principal).map_err(|error| FrameError::new(error.code(), error.to_string()))?;
         self.deadlines.renew(&principal);
         // The new token may expire earlier.
         self.wake_at(self.deadlines.next_at(Instant::now(), OffsetDateTime::now_utc()));
@@ -224,8 +225,8 @@ impl Session {
         self.outbound().renew(self.principal.clone());
         // The token or its key may have been revoked after verification, while the hub still knew the old token.
         if let Err(error) = self.app.verifier.recheck(&self.principal, OffsetDateTime::now_utc()) {
-            self.outbound().close(CloseReason::TokenInvalid);
-            return Err(FrameError::new(ErrorCode::Unauthorized, error.to_string()));
+            self.outbound().close(CloseReason::from(&error));
+            return Err(FrameError::from(&error));
         }
         Ok(protocol::authenticated(self.principal.expires_at))
     }
@@ -250,5 +251,5 @@ impl Excess {
 }
 
 fn participant_required() -> FrameError {
-    FrameError::new(ErrorCode::Forbidden, "a service token can neither type nor send receipts")
+    FrameError::new(ProblemCode::Forbidden, "A `service` token can neither type nor send receipts.")
 }

@@ -7,9 +7,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
+use shared::contract::error_code::{ProblemCode, SocketCode};
 use shared::contract::event::Cursor;
 use shared::contract::ids::{ConversationId, MessageId, parse_uuid};
 use shared::contract::receipt::{MAX_MESSAGE_IDS, ReceiptKind};
+use shared::contract::token::TokenError;
 use shared::kit::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -37,51 +39,25 @@ impl fmt::Debug for Token {
     }
 }
 
-/// `code` of an `error` frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ErrorCode {
-    /// Not a JSON object with a `type`.
-    Malformed,
-    /// An unknown `type`.
-    UnknownType,
-    /// A known type with invalid members.
-    Invalid,
-    /// An invalid token.
-    Unauthorized,
-    /// A valid token without the required rights.
-    Forbidden,
-    /// A dropped frame: too many in a short time.
-    RateLimited,
-}
-
-impl ErrorCode {
-    /// The wire format.
-    #[must_use]
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::UnknownType => "unknown_type",
-            Self::Invalid => "invalid",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::RateLimited => "rate_limited",
-        }
-    }
-}
-
 /// Why a frame was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FrameError {
-    /// The kind of error.
-    pub(crate) code: ErrorCode,
-    /// What is wrong, for the client's developer.
+    /// The cause.
+    pub(crate) code: SocketCode,
+    /// What is wrong, in whole sentences for the client's developer.
     pub(crate) detail: Cow<'static, str>,
 }
 
 impl FrameError {
-    /// An error of this kind.
-    pub(crate) fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into() }
+    /// An error of this cause.
+    pub(crate) fn new(code: impl Into<SocketCode>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: code.into(), detail: detail.into() }
+    }
+}
+
+impl From<&TokenError> for FrameError {
+    fn from(error: &TokenError) -> Self {
+        Self::new(error.code(), error.to_string())
     }
 }
 
@@ -99,24 +75,47 @@ pub(crate) fn parse(text: &str) -> Result<ClientFrame, FrameError> {
         "read" => receipt(ReceiptKind::Read, &members),
         "auth" => match members.remove("token") {
             Some(Value::String(token)) => Ok(ClientFrame::Auth(Token(token))),
-            _ => Err(FrameError::new(ErrorCode::Invalid, "`token` must be a string")),
+            None | Some(Value::Null) => {
+                Err(FrameError::new(ProblemCode::MissingField, "The member `token` is missing."))
+            }
+            Some(_) => Err(FrameError::new(ProblemCode::InvalidType, "The member `token` must be a string.")),
         },
-        _ => Err(FrameError::new(ErrorCode::UnknownType, "known types are typing, delivered, read, auth and ping")),
+        _ => Err(FrameError::new(
+            SocketCode::UnknownType,
+            "The `type` is not known. Known are `typing`, `delivered`, `read`, `auth` and `ping`.",
+        )),
     }
 }
 
 fn malformed() -> FrameError {
-    FrameError::new(ErrorCode::Malformed, "a frame is a JSON object with a string `type`")
+    FrameError::new(ProblemCode::Malformed, "A frame is a JSON object with a string `type`, and no key twice.")
 }
 
+/// The codes are those of `message_ids` over HTTP.
 fn receipt(kind: ReceiptKind, members: &Map<String, Value>) -> Result<ClientFrame, FrameError> {
-    let ids =
-        members.get("message_ids").and_then(Value::as_array).filter(|ids| (1..=MAX_MESSAGE_IDS).contains(&ids.len()));
-    let parsed = ids.and_then(|ids| ids.iter().map(|id| id.as_str().and_then(parse_uuid)).collect());
-    match parsed {
-        Some(message_ids) => Ok(ClientFrame::Receipt(kind, message_ids)),
-        None => Err(FrameError::new(ErrorCode::Invalid, "`message_ids` must be an array of 1 to 500 UUIDs")),
+    let ids = match members.get("message_ids") {
+        Some(Value::Array(ids)) => ids,
+        None | Some(Value::Null) => {
+            return Err(FrameError::new(ProblemCode::MissingField, "The member `message_ids` is missing."));
+        }
+        Some(_) => {
+            let detail = "The member `message_ids` must be an array of UUIDs.";
+            return Err(FrameError::new(ProblemCode::InvalidType, detail));
+        }
+    };
+    if !(1..=MAX_MESSAGE_IDS).contains(&ids.len()) {
+        let detail = "The member `message_ids` must have 1 to 500 elements.";
+        return Err(FrameError::new(ProblemCode::OutOfRange, detail));
     }
+    let uuid = |id: &Value| match id {
+        Value::String(id) => parse_uuid(id).ok_or(ProblemCode::InvalidUuid),
+        _ => Err(ProblemCode::InvalidType),
+    };
+    let message_ids = ids.iter().map(uuid).collect::<Result<_, _>>();
+    let message_ids = message_ids.map_err(|code| {
+        FrameError::new(code, "The elements of `message_ids` must be UUIDs with hyphens, as strings.")
+    })?;
+    Ok(ClientFrame::Receipt(kind, message_ids))
 }
 
 /// A frame of the gateway.
@@ -167,12 +166,14 @@ pub(crate) fn error(error: &FrameError) -> TextFrame {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    fn error_code(text: &str) -> ErrorCode {
-        parse(text).unwrap_err().code
+    fn error_code(text: &str) -> &'static str {
+        parse(text).unwrap_err().code.as_str()
     }
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn invalid_json_is_malformed() {
         for text in ["", "{", "[]", "null", "7", "{}", r#"{"type":7}"#, r#"{"type":"ping""#, r#"{"type":"ping"} x"#] {
-            assert_eq!(error_code(text), ErrorCode::Malformed, "{text}");
+            assert_eq!(error_code(text), "malformed", "{text}");
         }
         // A lenient parser would accept these.
         for text in [
@@ -200,30 +201,57 @@ mod tests {
             r#"{"type":"ping","newer":{"a":1,"a":2}}"#,
             r#"{"type":"auth","token":"a","token":"b"}"#,
         ] {
-            assert_eq!(error_code(text), ErrorCode::Malformed, "{text}");
+            assert_eq!(error_code(text), "malformed", "{text}");
         }
-        assert_eq!(error_code(&"[".repeat(60_000)), ErrorCode::Malformed);
+        assert_eq!(error_code(&"[".repeat(60_000)), "malformed");
     }
 
     #[test]
     fn unknown_types_and_invalid_members_are_rejected() {
-        assert_eq!(error_code(r#"{"type":"shout"}"#), ErrorCode::UnknownType);
+        assert_eq!(error_code(r#"{"type":"shout"}"#), "unknown_type");
         let many: Vec<_> = (0..501).map(Uuid::from_u128).collect();
-        for text in [
-            r#"{"type":"read"}"#,
-            r#"{"type":"read","message_ids":[]}"#,
-            r#"{"type":"read","message_ids":"x"}"#,
-            r#"{"type":"delivered","message_ids":["x"]}"#,
-            &json!({"type":"read","message_ids":many}).to_string(),
-            r#"{"type":"read","message_ids":["0199b1d27c1e7b39a1f03c5d7e9a1b2c"]}"#,
-            r#"{"type":"read","message_ids":["{0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c}"]}"#,
-            r#"{"type":"read","message_ids":["urn:uuid:0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c"]}"#,
-            r#"{"type":"read","message_ids":[[1]]}"#,
-            r#"{"type":"auth"}"#,
-            r#"{"type":"auth","token":null}"#,
+        for (text, code) in [
+            (r#"{"type":"read"}"#, "missing_field"),
+            (r#"{"type":"read","message_ids":null}"#, "missing_field"),
+            (r#"{"type":"read","message_ids":[]}"#, "out_of_range"),
+            (r#"{"type":"read","message_ids":"x"}"#, "invalid_type"),
+            (r#"{"type":"delivered","message_ids":["x"]}"#, "invalid_uuid"),
+            (&json!({"type":"read","message_ids":many}).to_string(), "out_of_range"),
+            (r#"{"type":"read","message_ids":["0199b1d27c1e7b39a1f03c5d7e9a1b2c"]}"#, "invalid_uuid"),
+            (r#"{"type":"read","message_ids":["{0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c}"]}"#, "invalid_uuid"),
+            (r#"{"type":"read","message_ids":["urn:uuid:0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c"]}"#, "invalid_uuid"),
+            (r#"{"type":"read","message_ids":[[1]]}"#, "invalid_type"),
+            (r#"{"type":"auth"}"#, "missing_field"),
+            (r#"{"type":"auth","token":null}"#, "missing_field"),
+            (r#"{"type":"auth","token":7}"#, "invalid_type"),
         ] {
-            assert_eq!(error_code(text), ErrorCode::Invalid, "{text}");
+            assert_eq!(error_code(text), code, "{text}");
         }
+    }
+
+    #[test]
+    fn asyncapi_lists_codes_of_error_frames() {
+        let document = include_str!("../../../asyncapi.yaml");
+        let (_, list) = document.split_once("            enum:\n              - malformed\n").unwrap();
+        let listed = list.lines().map_while(|line| line.strip_prefix("              - "));
+        let listed: BTreeSet<&str> = listed.chain(["malformed"]).collect();
+        let tokens = [
+            TokenError::Malformed,
+            TokenError::Algorithm,
+            TokenError::UnsupportedCrit,
+            TokenError::UnknownKey,
+            TokenError::KeyNotNamed,
+            TokenError::Signature,
+            TokenError::Expired,
+            TokenError::Revoked,
+            TokenError::NotYetValid("iat"),
+            TokenError::MissingClaim("sub".to_owned()),
+            TokenError::InvalidClaim("aud", "does not name this service"),
+        ];
+        let parsed = ["missing_field", "invalid_type", "invalid_uuid", "out_of_range", "malformed", "unknown_type"];
+        let handled = [SocketCode::ConversationRequired, ProblemCode::Forbidden.into(), ProblemCode::RateLimited.into()];
+        let sent = tokens.iter().map(|error| error.code().as_str());
+        assert_eq!(listed, sent.chain(parsed).chain(handled.map(SocketCode::as_str)).collect());
     }
 
     #[test]

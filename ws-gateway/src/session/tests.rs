@@ -358,7 +358,7 @@ async fn due_ping_follows_next_event_or_goes_alone() {
 
 #[tokio::test]
 async fn receipts_are_ignored_after_client_fault() {
-    for (close, marks) in [(CloseReason::TokenInvalid, 0), (CloseReason::TooManyFrames, 0), (CloseReason::TooSlow, 1)] {
+    for (close, marks) in [(CloseReason::TokenRevoked, 0), (CloseReason::TooManyFrames, 0), (CloseReason::TooSlow, 1)] {
         let mut socket = Polled::open().await;
         assert!(socket.poll().is_pending());
         let app = socket.session.app.clone();
@@ -391,7 +391,7 @@ async fn receipt_is_charged_per_message() {
 #[tokio::test]
 async fn protocol_error_sends_no_closing_ping() {
     for (close, is_asked) in
-        [(CloseReason::Protocol, false), (CloseReason::TooLarge, false), (CloseReason::TokenInvalid, true)]
+        [(CloseReason::Protocol, false), (CloseReason::TooLarge, false), (CloseReason::TokenRevoked, true)]
     {
         let mut socket = Polled::open().await;
         assert!(socket.poll().is_pending());
@@ -404,7 +404,7 @@ async fn protocol_error_sends_no_closing_ping() {
         if is_asked {
             websocket::ping(&mut expected, &1_u64.to_be_bytes());
         }
-        let close_frame = CloseFrame { code: close.code().into(), reason: close.reason().into() };
+        let close_frame = CloseFrame { code: close.code().into(), reason: close.reason().as_str().into() };
         Frame::close(Some(close_frame)).format(&mut expected).unwrap();
         let Polled { session, mut client, .. } = socket;
         client.shutdown().await.unwrap();

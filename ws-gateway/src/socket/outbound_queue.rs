@@ -326,10 +326,10 @@ mod tests {
             async move { queue.closed().await }
         });
         tokio::task::yield_now().await;
-        queue.close(CloseReason::TokenInvalid);
+        queue.close(CloseReason::TokenRevoked);
         queue.close(CloseReason::TooSlow);
-        assert_eq!(waiting.await.unwrap(), CloseReason::TokenInvalid);
-        assert_eq!(queue.next().await.unwrap_err(), CloseReason::TokenInvalid);
+        assert_eq!(waiting.await.unwrap(), CloseReason::TokenRevoked);
+        assert_eq!(queue.next().await.unwrap_err(), CloseReason::TokenRevoked);
     }
 
     #[tokio::test]

@@ -19,8 +19,8 @@ async fn drain_closes_sockets_with_1001_and_keeps_receipts() {
     }
     publisher.message(&channel(), "contact:pat456", "one more").await;
     gateway.shutdown.begin();
-    let (status, ..) = http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert_eq!(status, 503);
+    let (status, _, body) = http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(status == 503 && body.contains(r#""code":"shutting_down""#), "{status} {body}");
     let refused = Client::try_open(gateway.address, QUERY, &doctor()).await;
     assert!(refused.is_err());
     // Concurrently, as real clients do, because they share the drain window.
@@ -127,7 +127,7 @@ async fn process_serves_metrics_and_exits_cleanly_on_sigterm() {
     assert_eq!(http(public, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.0, 404);
 
     kill(Pid::from_raw(process.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(client.closed().await.0, 1001);
+    assert_eq!(client.close_frame().await, (1001, "shutting_down".to_owned()));
     client.ws.get_mut().shutdown().await.unwrap();
     let status = tokio::task::spawn_blocking(move || process.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));

@@ -13,6 +13,12 @@ struct Refused {
     problem: Value,
 }
 
+impl Refused {
+    fn code(&self) -> &str {
+        self.problem["code"].as_str().unwrap()
+    }
+}
+
 async fn refused(gateway: &Gateway, line: &str, headers: &str) -> Refused {
     let request = format!("{line} HTTP/1.1\r\nhost: x\r\nx-request-id: r-1\r\n{headers}\r\n");
     let (status, head, body) = http(gateway.address, &request).await;
@@ -33,53 +39,53 @@ async fn errors_are_problems_with_status_and_headers() {
     let auth = |token: String| format!("{UPGRADE}authorization: Bearer {token}\r\n");
 
     let answer = refused(&gateway, "GET /nowhere", "").await;
-    assert_eq!(answer.status, 404);
+    assert_eq!((answer.status, answer.code()), (404, "not_found"));
     let answer = refused(&gateway, "POST /ws", "content-length: 0\r\n").await;
-    assert_eq!(answer.status, 405);
+    assert_eq!((answer.status, answer.code()), (405, "method_not_allowed"));
     assert!(answer.head.contains("allow: get, head, options"));
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), "").await;
-    assert_eq!(answer.status, 426);
+    assert_eq!((answer.status, answer.code()), (426, "upgrade_required"));
     assert!(answer.head.contains("upgrade: websocket"));
     let old = UPGRADE.replace("version: 13", "version: 8");
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), &old).await;
-    assert_eq!(answer.status, 426);
+    assert_eq!((answer.status, answer.code()), (426, "websocket_version_unsupported"));
     assert!(answer.head.contains("sec-websocket-version: 13"));
 
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), UPGRADE).await;
-    assert_eq!(answer.status, 401);
+    assert_eq!((answer.status, answer.code()), (401, "token_missing"));
     assert!(answer.head.contains("www-authenticate: bearer"));
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), &auth("hunter2".to_owned())).await;
-    assert_eq!(answer.status, 401);
+    assert_eq!((answer.status, answer.code()), (401, "token_malformed"));
     assert!(!answer.problem.to_string().contains("hunter2") && !answer.head.contains("hunter2"));
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}&ticket=x"), &auth(doctor())).await;
-    assert_eq!(answer.status, 400);
+    assert_eq!((answer.status, answer.code()), (400, "invalid_handshake"));
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}&ticket=x"), UPGRADE).await;
-    assert_eq!(answer.status, 401);
+    assert_eq!((answer.status, answer.code()), (401, "ticket_invalid"));
     let foreign = format!("{}origin: https://evil.example\r\n", auth(doctor()));
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}"), &foreign).await;
-    assert_eq!(answer.status, 403);
+    assert_eq!((answer.status, answer.code()), (403, "origin_not_allowed"));
     for field in ["x-content-type-options: nosniff", "referrer-policy: no-referrer", "frame-ancestors 'none'"] {
         assert!(answer.head.contains(field), "{}", answer.head);
     }
 
     let answer = refused(&gateway, "GET /ws?location_id=loc1&user_id=%zz", &auth(doctor())).await;
-    assert_eq!(answer.status, 400);
+    assert_eq!((answer.status, answer.code()), (400, "malformed_query"));
     let answer = refused(&gateway, "GET /ws", &auth(doctor())).await;
-    assert_eq!(answer.status, 422);
+    assert_eq!((answer.status, answer.code()), (422, "missing_parameter"));
     for (n, pointer) in ["?location_id", "?user_id"].into_iter().enumerate() {
         assert_eq!(answer.problem["errors"][n]["pointer"], pointer);
     }
     let answer = refused(&gateway, "GET /ws?location_id=loc1&peer_user_id=doc123", &auth(doctor())).await;
-    assert_eq!(answer.status, 422);
+    assert_eq!((answer.status, answer.code()), (422, "missing_parameter"));
     assert_eq!(answer.problem["errors"][0]["pointer"], "?user_id");
     let answer = refused(&gateway, &format!("GET /ws?{QUERY}&cursor=yesterday"), &auth(doctor())).await;
-    assert_eq!(answer.status, 422);
+    assert_eq!((answer.status, answer.code()), (422, "invalid_cursor"));
     assert_eq!(answer.problem["errors"][0]["pointer"], "?cursor");
 
     let stranger = "GET /ws?location_id=loc1&user_id=doc9&contact_id=pat456";
     for more in ["", "&cursor=yesterday", "&utm=x", "&x=%zz"] {
         let answer = refused(&gateway, &format!("{stranger}{more}"), &auth(doctor())).await;
-        assert_eq!(answer.status, 403, "{more}");
+        assert_eq!((answer.status, answer.code()), (403, "forbidden"), "{more}");
     }
     let elsewhere = format!("GET /ws?{}", QUERY.replace("loc1", "loc9"));
     for token in [doctor(), patient(), service()] {
@@ -150,13 +156,14 @@ async fn handshake_gets_503_without_redis_or_beyond_limit() {
     let line = format!("GET /ws?{QUERY}");
     for line in ["GET /readyz", &line] {
         let answer = refused(&gateway, line, &headers).await;
-        assert_eq!(answer.status, 503);
+        assert_eq!((answer.status, answer.code()), (503, "starting"));
         assert!(answer.head.contains("retry-after: 1"), "{}", answer.head);
     }
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[("MAX_SOCKETS", "1")]).await;
     let _first = crate::support::Client::open(gateway.address, QUERY, &doctor()).await;
-    assert_eq!(refused(&gateway, &line, &headers).await.status, 503);
+    let answer = refused(&gateway, &line, &headers).await;
+    assert_eq!((answer.status, answer.code()), (503, "overloaded"));
 }
 
 #[tokio::test]
@@ -165,7 +172,8 @@ async fn incomplete_request_is_answered() {
     let gateway = Gateway::start(&redis, &[("HANDSHAKE_TIMEOUT_SECONDS", "1")]).await;
     let (status, _, body) = http(gateway.address, "GET /ws HTTP/1.1\r\nhost: x\r\n").await;
     assert_eq!(status, 408);
-    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], 408);
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&problem["status"], &problem["code"]), (&408.into(), &"request_timeout".into()));
 }
 
 #[tokio::test]
@@ -187,6 +195,8 @@ async fn unparsable_headers_get_problem_body() {
         assert!(head.contains("content-type: application/problem+json"), "{name}: {head}");
         let problem: serde_json::Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{name}: {body}"));
         assert_eq!(problem["status"], expected, "{name}");
+        let code = if expected == 431 { "head_too_large" } else { "malformed_request" };
+        assert_eq!(problem["code"], code, "{name}");
         let id = problem["request_id"].as_str().unwrap();
         assert!(
             !id.is_empty() && head.contains(&format!("x-request-id: {}", id.to_ascii_lowercase())),
@@ -207,6 +217,6 @@ async fn handshake_with_body_is_rejected() {
     for (header, body) in [("content-length: 5", "hello"), ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")] {
         let (status, _, answer) = http(gateway.address, &format!("{handshake}{header}\r\n\r\n{body}")).await;
         assert_eq!(status, 400, "{header}: {answer}");
-        assert!(answer.contains("has no body"), "{answer}");
+        assert!(answer.contains(r#""code":"invalid_handshake""#), "{answer}");
     }
 }

@@ -15,8 +15,8 @@ async fn invalid_frames_get_error_without_close() {
     for (text, code) in [
         ("hunter2", "malformed"),
         (r#"{"type":"hunter2"}"#, "unknown_type"),
-        (r#"{"type":"read","message_ids":["hunter2"]}"#, "invalid"),
-        (r#"{"type":"auth","token":"hunter2"}"#, "unauthorized"),
+        (r#"{"type":"read","message_ids":["hunter2"]}"#, "invalid_uuid"),
+        (r#"{"type":"auth","token":"hunter2"}"#, "token_malformed"),
     ] {
         let answer = client.ask(text).await;
         assert_eq!(answer["type"], "error");
@@ -37,7 +37,7 @@ async fn oversized_frame_closes_with_1009() {
     assert_eq!(fits.len(), 65_536);
     assert_eq!(client.ask(&fits).await["type"], "pong");
     client.send(&"x".repeat(65_537)).await;
-    assert_eq!(client.closed().await.0, 1009);
+    assert_eq!(client.close_frame().await, (1009, "frame_too_large".to_owned()));
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn invalid_utf8_closes_with_1007() {
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     // A masked text frame with the byte 0xff; the mask is zero.
     client.ws.get_mut().write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff]).await.unwrap();
-    assert_eq!(client.closed().await.0, 1007);
+    assert_eq!(client.close_frame().await, (1007, "invalid_utf8".to_owned()));
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn protocol_violation_closes_with_1002() {
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     // Without a mask.
     client.ws.get_mut().write_all(&[0x81, 0x01, b'x']).await.unwrap();
-    assert_eq!(client.closed().await.0, 1002);
+    assert_eq!(client.close_frame().await, (1002, "protocol_error".to_owned()));
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn idle_client_is_closed() {
             alive.pings += 1;
         }
     }
-    assert_eq!(silent.closed().await.0, 4408);
+    assert_eq!(silent.close_frame().await, (4408, "client_silent".to_owned()));
     assert_eq!(alive.ask(r#"{"type":"ping"}"#).await["type"], "pong");
 }
 
@@ -163,7 +163,7 @@ async fn participant_over_socket_limit_is_closed_with_4429() {
     let (_second, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     // The handshake succeeds, and the close code gives the reason.
     let mut third = Client::try_open(gateway.address, QUERY, &doctor()).await.unwrap();
-    assert_eq!(third.closed().await, (4429, 0));
+    assert_eq!(third.close_frame().await, (4429, "too_many_sockets".to_owned()));
     // Other participants are not affected, and a service token has no socket limit.
     let (_patient, _) = Client::open(gateway.address, QUERY, &patient()).await;
     for _ in 0..3 {
@@ -186,7 +186,7 @@ async fn address_over_socket_limit_is_closed_with_4429() {
     let (_first, _) = Client::open(gateway.address, QUERY, &doctor()).await;
     let (_second, _) = Client::open(gateway.address, QUERY, &patient()).await;
     let mut third = Client::try_open(gateway.address, QUERY, &service()).await.unwrap();
-    assert_eq!(third.closed().await, (4429, 0));
+    assert_eq!(third.close_frame().await, (4429, "too_many_sockets".to_owned()));
 }
 
 async fn refused(address: std::net::SocketAddr, token: &str) -> (u16, String) {
@@ -219,6 +219,7 @@ async fn handshakes_over_rate_get_429_with_retry_after() {
         assert!(open.len() >= 10, "{} were let in", open.len());
         let Error::Http(answer) = error else { panic!("{error}") };
         assert_eq!(answer.status().as_u16(), 429);
+        assert!(String::from_utf8_lossy(answer.body().as_deref().unwrap()).contains(r#""code":"rate_limited""#));
         assert_eq!(answer.headers()["retry-after"], "1");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
         assert!(gateway.metric(r#"ehr_chat_gateway_handshakes_total{outcome="rate_limited"}"#).await >= 1);
@@ -292,7 +293,7 @@ async fn frame_flood_is_dropped_then_closes_socket() {
             break;
         }
     }
-    assert_eq!(flood.closed().await.0, 1008);
+    assert_eq!(flood.close_frame().await, (1008, "rate_limited".to_owned()));
     assert_eq!(other.ask(r#"{"type":"ping"}"#).await["type"], "pong");
     assert!(gateway.metric(r#"ehr_chat_rate_limited_total{kind="frames"}"#).await > 100);
 }
@@ -308,6 +309,7 @@ async fn overlong_query_gets_414() {
     );
     let (status, _, body) = http(gateway.address, &request).await;
     assert_eq!(status, 414, "{body}");
+    assert!(body.contains(r#""code":"uri_too_long""#), "{body}");
 }
 
 /// A masked frame without a payload; the mask is zero.
@@ -386,5 +388,5 @@ async fn slow_client_receives_4408_when_it_reads_again() {
     }
     // Longer than the close timeout of other sockets.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    assert_eq!(slow.closed().await.0, 4408);
+    assert_eq!(slow.close_frame().await, (4408, "client_too_slow".to_owned()));
 }

@@ -2,6 +2,7 @@
 
 use fred::interfaces::{ClientLike, KeysInterface, PubsubInterface, StreamsInterface};
 use fred::types::CustomCommand;
+use tokio_tungstenite::tungstenite::Error;
 
 use crate::support::{Client, Gateway, QUERY, RedisServer, channel, doctor, http};
 
@@ -15,7 +16,11 @@ async fn empty_redis_restart_sends_resync_then_resumes() {
     assert_eq!(client.frame().await["type"], "degraded");
     let (status, ..) = http(gateway.address, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(status, 200, "an outage of redis takes no gateway out of the balancer");
-    assert!(Client::try_open(gateway.address, QUERY, &doctor()).await.is_err());
+    let Err(Error::Http(answer)) = Client::try_open(gateway.address, QUERY, &doctor()).await else {
+        panic!("a handshake without Redis is refused over HTTP");
+    };
+    let body = String::from_utf8_lossy(answer.body().as_deref().unwrap()).into_owned();
+    assert!(answer.status() == 503 && body.contains(r#""code":"relay_unavailable""#), "{body}");
     redis.restart_empty_after_kill();
     for client in [&mut client, &mut quiet] {
         assert_eq!(client.frame_beside("degraded").await["type"], "resync");

@@ -30,7 +30,7 @@ async fn revoke(redis: &RedisServer, revocation: &RevocationEntry) {
     redis.confirm_revocations().await.append([revocation.to_string()]).await;
 }
 
-/// Status, headers and `detail` of a rejected handshake.
+/// Status, headers and `code` of a rejected handshake.
 async fn handshake(gateway: &Gateway, token: &str) -> (u16, String, String) {
     let request = format!(
         "GET /ws?{QUERY} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
@@ -38,7 +38,7 @@ async fn handshake(gateway: &Gateway, token: &str) -> (u16, String, String) {
     );
     let (status, head, body) = http(gateway.address, &request).await;
     let problem: Value = serde_json::from_str(&body).unwrap();
-    (status, head.to_ascii_lowercase(), problem["detail"].as_str().unwrap().to_owned())
+    (status, head.to_ascii_lowercase(), problem["code"].as_str().unwrap().to_owned())
 }
 
 async fn is_alive(client: &mut Client) -> bool {
@@ -61,11 +61,12 @@ async fn revoked_token_loses_its_sockets_and_opens_no_other() {
     assert_eq!(second.closed().await, (4401, 0));
     assert!(started_at.elapsed() < Duration::from_secs(1), "{:?}", started_at.elapsed());
 
-    let (status, head, detail) = handshake(&gateway, &gone).await;
-    assert_eq!((status, detail.as_str()), (401, "token has been revoked"));
+    let (status, head, code) = handshake(&gateway, &gone).await;
+    assert_eq!((status, code.as_str()), (401, "token_revoked"));
     assert!(head.contains("www-authenticate: bearer realm=\"chat\", error=\"invalid_token\""), "{head}");
     let answer = other.ask(&json!({"type": "auth", "token": gone}).to_string()).await;
-    assert_eq!(answer, json!({"type": "error", "code": "unauthorized", "detail": "token has been revoked"}));
+    let detail = "The token was revoked. Sign in again.";
+    assert_eq!(answer, json!({"type": "error", "code": "token_revoked", "detail": detail}));
     assert!(is_alive(&mut other).await && is_alive(&mut patients).await);
 }
 
@@ -85,7 +86,7 @@ async fn subject_revocation_spares_newer_tokens() {
     assert!(is_alive(&mut client).await);
     Client::open(gateway.address, QUERY, &token).await;
     revoke(&redis, &before(issued + 1)).await;
-    assert_eq!(client.closed().await.0, 4401);
+    assert_eq!(client.close_frame().await, (4401, "token_revoked".to_owned()));
     assert_eq!(handshake(&gateway, &token).await.0, 401);
 }
 
@@ -130,7 +131,7 @@ async fn redis_loss_restores_no_revoked_token() {
         }
     }
     for token in [&gone, &next] {
-        assert_eq!(handshake(&gateway, token).await.2, "token has been revoked");
+        assert_eq!(handshake(&gateway, token).await.2, "token_revoked");
     }
     Client::open(gateway.address, QUERY, &doctor()).await;
 }
@@ -146,7 +147,7 @@ async fn global_revocation_spares_newer_tokens() {
     revoke(&redis, &Revocation::Everyone { issued_before: issued + 1 }.entry(LATE)).await;
     assert_eq!(at_doctor.closed().await.0, 4401);
     assert_eq!(at_patient.closed().await.0, 4401);
-    assert_eq!(handshake(&gateway, &of_patient).await.2, "token has been revoked");
+    assert_eq!(handshake(&gateway, &of_patient).await.2, "token_revoked");
 }
 
 async fn readiness(gateway: &Gateway) -> (u16, String, String) {
@@ -175,8 +176,8 @@ async fn assert_not_ready(redis: &RedisServer, gateway: &Gateway, why: &str) {
     wait_for_polls(redis).await;
     let (status, _, body) = readiness(gateway).await;
     assert_eq!((status, body.contains("revoked")), (503, true), "{why}: {body}");
-    let (status, head, _) = handshake(gateway, &doctor()).await;
-    assert_eq!(status, 503, "{why}");
+    let (status, head, code) = handshake(gateway, &doctor()).await;
+    assert_eq!((status, code.as_str()), (503, "starting"), "{why}");
     assert!(head.contains("retry-after: 1"), "{why}: {head}");
 }
 
@@ -205,7 +206,7 @@ async fn empty_redis_keeps_gateway_unready() {
     // A gateway that accepts this handshake has read everything.
     let gateway = Gateway::start_unready(&redis, &[]);
     until_ready(&gateway).await;
-    assert_eq!(handshake(&gateway, &token).await.2, "token has been revoked");
+    assert_eq!(handshake(&gateway, &token).await.2, "token_revoked");
     Client::open(gateway.address, QUERY, &doctor()).await;
 }
 
@@ -257,7 +258,7 @@ async fn incomplete_or_stale_revocation_copy_is_rejected() {
     wait_for_polls(&redis).await;
     assert_eq!(readiness(&gateway).await.0, 200);
     for token in [&gone, &other] {
-        assert_eq!(handshake(&gateway, token).await.2, "token has been revoked");
+        assert_eq!(handshake(&gateway, token).await.2, "token_revoked");
     }
 }
 

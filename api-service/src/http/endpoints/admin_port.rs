@@ -6,6 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use poem::http::header::{ALLOW, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::{self, Problem, REQUEST_ID_HEADER};
 
 use crate::http::endpoints::health;
@@ -43,14 +44,16 @@ impl Endpoint for Admin {
 impl Admin {
     fn respond(&self, method: &Method, path: &str, request_id: &str) -> Response {
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
-            let problem = Problem::new(404, "this port has `/metrics`, `/healthz` and `/readyz`");
+            let detail = "There is nothing at this path. This port serves `/metrics`, `/healthz` and `/readyz`.";
+            let problem = Problem::new(ProblemCode::NotFound, detail);
             return ProblemBody::from(problem.with_request_id(request_id)).into_response();
         }
         if method == Method::OPTIONS {
             return Response::builder().status(StatusCode::NO_CONTENT).header(ALLOW, ALLOWED_METHODS).finish();
         }
         if method != Method::GET && method != Method::HEAD {
-            let problem = Problem::new(405, "this path does not know the method; `Allow` names those that it knows");
+            let detail = "This path does not serve the method. Use one that `Allow` lists.";
+            let problem = Problem::new(ProblemCode::MethodNotAllowed, detail);
             let mut response = ProblemBody::from(problem.with_request_id(request_id)).into_response();
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
             return response;

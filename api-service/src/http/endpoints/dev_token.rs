@@ -6,14 +6,14 @@ use std::time::Duration;
 use poem::web::Data;
 use poem::{Body, IntoResponse, Request, Response, handler};
 use serde_json::json;
-use shared::contract::http::problem::Problem;
+use shared::contract::error_code::ProblemCode;
 use shared::contract::ids::{LocationId, ParticipantId};
 use shared::contract::participant::ParticipantKind;
 use shared::contract::token::{self, Role};
 use shared::kit::env::Secret;
 
 use crate::http::body::{self, FieldReader, FromFields, id, text};
-use crate::http::error::problem_error;
+use crate::http::error::{internal_error, problem_error};
 
 /// Path of the route.
 pub(crate) const PATH: &str = "/dev/token";
@@ -40,7 +40,7 @@ impl FromFields for DevTokenRequest {
             "user" => Some(ParticipantKind::User),
             "contact" => Some(ParticipantKind::Contact),
             _ => {
-                fields.reject("role", "must be `user` or `contact`");
+                fields.reject("role", ProblemCode::InvalidValue, "must be `user` or `contact`");
                 None
             }
         };
@@ -53,7 +53,7 @@ impl FromFields for DevTokenRequest {
 pub(crate) async fn issue(request: &Request, body: Body, key: Data<&DevSigningKey>) -> poem::Result<Response> {
     let wanted: DevTokenRequest = body::read(request, body, MAX_BODY_BYTES).await?;
     let token = token::issue(&key.0.0, &wanted.sub, Role::Participant(wanted.kind), &[wanted.location], TOKEN_TTL)
-        .map_err(|_| problem_error(Problem::new(500, "the token could not be signed")))?;
+        .map_err(|_| problem_error(internal_error()))?;
     let answer = json!({"token": token, "expires_in": TOKEN_TTL.as_secs()});
     Ok(Response::builder().content_type("application/json").body(answer.to_string()).into_response())
 }

@@ -7,6 +7,7 @@ use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::json;
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::Problem;
 
 use crate::http::body::RawJson;
@@ -60,15 +61,13 @@ fn ok() -> RawJson<schema::Health> {
 
 /// The problem that clients receive.
 fn problem(why: &NotReady) -> Problem {
-    Problem::new(
-        503,
-        match why {
-            NotReady::Stopping => "the service is going away",
-            NotReady::DatabaseNotRead => "the database has not been read yet",
-            NotReady::DatabaseUnreachable(_) => "the database is out of reach",
-            NotReady::DatabaseUnfit(_) => "the database is not one that this service can work on",
-        },
-    )
+    let (code, detail) = match why {
+        NotReady::Stopping => (ProblemCode::ShuttingDown, "The service is shutting down."),
+        NotReady::DatabaseNotRead => (ProblemCode::Starting, "The service is starting: it has not read the database yet."),
+        NotReady::DatabaseUnreachable(_) => (ProblemCode::DatabaseUnavailable, "The database is out of reach."),
+        NotReady::DatabaseUnfit(_) => (ProblemCode::DatabaseIncompatible, "The database does not fit this service."),
+    };
+    Problem::new(code, detail)
 }
 
 /// The readiness problem with its cause, for operators.
@@ -76,7 +75,7 @@ fn operator_detail(state: &AppState) -> Option<String> {
     let Err(why) = state.readiness() else { return state.clock_offset.warning() };
     let detail = problem(&why).detail;
     Some(match why {
-        NotReady::DatabaseUnreachable(cause) | NotReady::DatabaseUnfit(cause) => format!("{detail}: {cause}"),
+        NotReady::DatabaseUnreachable(cause) | NotReady::DatabaseUnfit(cause) => format!("{detail} Cause: {cause}"),
         NotReady::Stopping | NotReady::DatabaseNotRead => detail,
     })
 }

@@ -7,6 +7,7 @@ use poem::web::Data;
 use poem::{FromRequest, IntoResponse, Request, Response};
 use poem_openapi::param::Query;
 use poem_openapi::{ApiExtractor, ApiResponse, ExtractParamOptions, OpenApi};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::{InputError, Problem};
 use shared::contract::ids::{LocationId, ParticipantId};
 use shared::contract::participant::{Conversation, InvalidPair, Participant};
@@ -16,7 +17,7 @@ use crate::domain::send;
 use crate::http::auth::{Caller, check_parameters, forbidden};
 use crate::http::authorization;
 use crate::http::body::{FieldReader, FromFields, JsonBody, RawJson, id, text, uuid};
-use crate::http::error::{ApiError, ProblemBody, invalid, too_many_requests};
+use crate::http::error::{ApiError, ProblemBody, too_many_requests};
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
 use crate::http::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
@@ -39,7 +40,7 @@ pub(crate) async fn send(request: Request) -> poem::Result<Response> {
     state
         .rate_limits
         .check_send(&caller.origin.principal)
-        .map_err(|wait| poem::Error::from_response(too_many_requests(wait, "messages")))?;
+        .map_err(|wait| poem::Error::from_response(too_many_requests(wait, "messages of this caller")))?;
     let body = SendJson::from_request(&request, &mut body, ExtractParamOptions::default()).await;
     let body = match check_parameters(&request) {
         Ok(()) => body?,
@@ -107,7 +108,8 @@ impl Messages {
             SendOutcome::Created(json) => SendResponse::Created(RawJson::from_string(json.into_inner())),
             SendOutcome::Repeated(json) => SendResponse::Repeated(RawJson::from_string(json.into_inner())),
             SendOutcome::IdReused => {
-                let problem = Problem::new(409, "`client_message_id` was used for a different message");
+                let detail = "The `client_message_id` was used for a different message. Give this one a new id.";
+                let problem = Problem::new(ProblemCode::ClientMessageIdReused, detail);
                 SendResponse::IdReused(problem.into())
             }
         })
@@ -145,7 +147,7 @@ impl Messages {
             (Some(SeqParam(seq)), None) => PagePosition::Before(seq),
             (None, Some(SeqParam(seq))) => PagePosition::After(seq),
             (Some(_), Some(_)) => {
-                return Err(invalid(vec![InputError::new("?after", "and `before` cannot both be given")]).into());
+                return Err(conflict("?after", "The parameters `before` and `after` exclude each other.").into());
             }
         };
         let limit = limit.0.map_or(history::DEFAULT_LIMIT, |LimitParam(limit)| limit);
@@ -165,14 +167,26 @@ fn conversation(
     contact: Option<ParticipantId>,
     peer: Option<ParticipantId>,
 ) -> Result<Conversation, ApiError> {
-    let wrong = |pointer: &str, why: String| ApiError::from(invalid(vec![InputError::new(pointer, why)]));
+    let wrong = |error| ApiError::from(Problem::of_input(vec![error]));
     let other = match (contact, peer) {
         (Some(contact), None) => Participant::contact(contact),
         (None, Some(peer)) => Participant::user(peer),
-        (None, None) => return Err(wrong("?contact_id", "or `peer_user_id` is missing".to_owned())),
-        (Some(_), Some(_)) => return Err(wrong("?peer_user_id", "and `contact_id` cannot both be given".to_owned())),
+        (None, None) => {
+            let detail = "The parameter `contact_id` or `peer_user_id` is missing.";
+            return Err(wrong(InputError::new(ProblemCode::MissingParameter, "?contact_id", detail)));
+        }
+        (Some(_), Some(_)) => {
+            let detail = "The parameters `contact_id` and `peer_user_id` exclude each other.";
+            return Err(conflict("?peer_user_id", detail).into());
+        }
     };
-    Conversation::new(location, Participant::user(user), other).map_err(|why| wrong("?peer_user_id", why.to_string()))
+    Conversation::new(location, Participant::user(user), other)
+        .map_err(|why| wrong(InputError::new(why.code(), "?peer_user_id", why.to_string())))
+}
+
+/// The problem of two parameters that exclude each other.
+fn conflict(pointer: &str, detail: &str) -> Problem {
+    Problem::of_input(vec![InputError::new(ProblemCode::ConflictingParameters, pointer, detail)])
 }
 
 type SendJson = JsonBody<NewMessage, schema::SendMessage>;
@@ -183,12 +197,17 @@ impl FromFields for NewMessage {
         let receiver = exactly_one_participant(fields, "receiver_user_id", "receiver_contact_id");
         let content = fields.required("content", text).and_then(|text| {
             let content = Content::new(text);
-            content.map_err(|why| fields.reject("content", why)).ok()
+            content.map_err(|why| fields.reject("content", why.code(), why)).ok()
         });
         let client_message_id = fields.optional("client_message_id", uuid);
         let (sender, receiver) = (sender?, receiver?);
         let conversation = Conversation::new(location?, sender.clone(), receiver.clone());
-        let conversation = conversation.map_err(|why| fields.reject(receiver_field(&why), why.to_string())).ok();
+        let conversation = conversation
+            .map_err(|why| {
+                let pointer = format!("/{}", receiver_field(&why));
+                fields.reject_with(InputError::new(why.code(), pointer, why.to_string()));
+            })
+            .ok();
         Some(Self {
             conversation: conversation?,
             sender,
@@ -219,11 +238,12 @@ fn exactly_one_participant(fields: &mut FieldReader, user_field: &str, contact_f
         (Some(user), None) => Some(Participant::user(user)),
         (None, Some(contact)) => Some(Participant::contact(contact)),
         (None, None) => {
-            fields.reject(user_field, format!("or `{contact_field}` is missing"));
+            fields.reject(user_field, ProblemCode::MissingField, format_args!("or `{contact_field}` is missing"));
             None
         }
         (Some(_), Some(_)) => {
-            fields.reject(contact_field, format!("and `{user_field}` cannot both be given"));
+            let detail = format!("The fields `{user_field}` and `{contact_field}` exclude each other. Give one of them.");
+            fields.reject_with(InputError::new(ProblemCode::ConflictingFields, format!("/{contact_field}"), detail));
             None
         }
     }

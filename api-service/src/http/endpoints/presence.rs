@@ -5,6 +5,7 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::param::Query;
 use poem_openapi::{ApiResponse, OpenApi};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::Problem;
 use shared::contract::participant::Participant;
 
@@ -52,8 +53,10 @@ impl Presence {
         let services = (&state.store, &state.audit_writer, &state.presence);
         let participants: Vec<_> = users.chain(contacts).collect();
         let charged = state.rate_limits.charge_participants(&caller.origin.principal, participants.len());
-        charged
-            .map_err(|_wait| Problem::new(429, "too many people asked for: try again in a second, or ask for fewer"))?;
+        charged.map_err(|_wait| {
+            let detail = "The caller has asked for too many participants. Try again in a second, or ask for fewer.";
+            Problem::new(ProblemCode::RateLimited, detail)
+        })?;
         let participants = presence::presence(&caller.origin, services, &location, participants).await?;
         caller.audit.mark_recorded();
         Ok(PresenceResponse::Participants(RawJson::encode(&participants)?))

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi};
+use shared::contract::error_code::ProblemCode;
+use shared::contract::http::problem::InputError;
 use shared::contract::revocation::{Revocation, whole_seconds};
 
 use crate::domain::revoke;
@@ -58,8 +60,11 @@ impl FromFields for RevocationBody {
         match (jti, sub, issued_before, expires_at) {
             (Some(jti), None, None, expires_at) => Some(Self(Revocation::Token { jti, expires_at })),
             (None, Some(sub), Some(issued_before), None) => Some(Self(Revocation::Subject { sub, issued_before })),
-            _ => {
-                fields.reject("", "needs `jti`, alone or with `expires_at`, or `sub` and `issued_before`");
+            (jti, sub, issued_before, _) => {
+                let is_incomplete = jti.is_none() && (sub.is_none() || issued_before.is_none());
+                let code = if is_incomplete { ProblemCode::MissingField } else { ProblemCode::ConflictingFields };
+                let detail = "Give `jti`, alone or with `expires_at`, or give `sub` and `issued_before`.";
+                fields.reject_with(InputError::new(code, "", detail));
                 None
             }
         }

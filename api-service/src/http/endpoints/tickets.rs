@@ -38,7 +38,7 @@ impl Tickets {
         request: &Request,
         state: Data<&Arc<AppState>>,
     ) -> Result<TicketResponse, ApiError> {
-        let token = auth::token(request).map_err(|refused| Problem::new(401, refused.to_string()))?;
+        let token = auth::token(request).map_err(|refused| Problem::from(&refused))?;
         let issued = ticket::issue(&caller.origin, token, &state.ticket_issuer).await?;
         Ok(TicketResponse::Ok(RawJson::encode(&issued)?))
     }

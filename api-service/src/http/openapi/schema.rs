@@ -3,10 +3,13 @@
 //! Fields that refer to another object have no doc comment: it would wrap the reference in an `allOf`, and client generators
 //! would drop the model.
 
+use std::sync::LazyLock;
+
 use poem_openapi::Object;
 use poem_openapi::registry::MetaSchema;
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON};
 use serde_json::{Value, json};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::ids::{ID_PATTERN, MAX_ID_LENGTH};
 
 use crate::model::message::MAX_CONTENT_CHARS;
@@ -127,6 +130,26 @@ fn content() -> MetaSchema {
     schema
 }
 
+/// What each code means, as a table.
+static CODES: LazyLock<String> = LazyLock::new(|| {
+    let rows = ProblemCode::ALL
+        .iter()
+        .map(|code| format!("| `{code}` | {} | {} | {} |\n", code.status(), code.meaning(), code.action()));
+    format!(
+        "The cause, for programs. It never changes its meaning; a later version may add codes. A socket says the same code for \
+         the same cause.\n\n| code | status | meaning | what to do |\n| --- | --- | --- | --- |\n{}",
+        rows.collect::<String>()
+    )
+});
+
+/// The cause of a problem.
+fn code() -> MetaSchema {
+    let mut schema = MetaSchema::new("string");
+    schema.enum_items = ProblemCode::ALL.iter().map(|code| json!(code)).collect();
+    schema.description = Some(&CODES);
+    schema
+}
+
 const UUID_EXAMPLE: &str = "0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c";
 const TIME_EXAMPLE: &str = "2026-11-22T12:00:00.123456Z";
 
@@ -157,6 +180,7 @@ scalar!(
         schema
     }
 );
+scalar!(/** The cause of a problem. */ Code, true, code());
 scalar!(/** A time. Optional. */ OptionalTime, false, without_example(text("date-time", "")));
 
 /// A message to send. Exactly one of `sender_user_id` and `sender_contact_id`, and exactly one of
@@ -306,6 +330,7 @@ pub(crate) struct Participants {
 pub(crate) struct InputError {
     /// JSON pointer into the body, or `?name` for a query parameter.
     pointer: String,
+    /// What is wrong, in a whole sentence.
     detail: String,
 }
 
@@ -318,6 +343,7 @@ pub(crate) struct Problem {
     status: u16,
     /// What happened this time, and what would help.
     detail: String,
+    code: Code,
     /// The answer's `X-Request-Id`: name it when asking for help.
     request_id: String,
     #[oai(default)]
@@ -357,6 +383,8 @@ pub(crate) struct Health {
 
 #[cfg(test)]
 mod tests {
+    use shared::contract::http::problem;
+
     use super::*;
     use crate::domain;
     use crate::model::message::tests::example;
@@ -383,9 +411,9 @@ mod tests {
         };
         holds::<Inbox>(&domain::inbox::Inbox { conversations: vec![row], next_cursor: None });
         holds::<Ticket>(&domain::ticket::tests::example());
-        let error = shared::contract::http::problem::InputError::new("/content", "is empty");
-        holds::<Problem>(&shared::contract::http::problem::Problem::new(422, "x").with_errors(vec![error]));
-        holds::<Problem>(&shared::contract::http::problem::Problem::new(500, "x"));
+        let error = problem::InputError::field(ProblemCode::ContentEmpty, "content", "is empty");
+        holds::<Problem>(&problem::Problem::of_input(vec![error]));
+        holds::<Problem>(&problem::Problem::new(ProblemCode::InternalError, "x"));
     }
 
     #[test]

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use poem::http::Method;
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 use serde_json::{Value, json};
+use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::{CONTENT_TYPE, InputError, Problem};
+use shared::contract::token::{AuthorizationError, TokenError};
 
+use crate::http::body::UNSUPPORTED_MEDIA_TYPE;
 use crate::http::endpoints::conversations::Conversations;
 use crate::http::endpoints::health::Health;
 use crate::http::endpoints::messages::Messages;
@@ -14,6 +17,7 @@ use crate::http::endpoints::presence::Presence;
 use crate::http::endpoints::receipts::Receipts;
 use crate::http::endpoints::revocations::Admin;
 use crate::http::endpoints::tickets::Tickets;
+use crate::http::error::internal_error;
 use crate::http::pages::assets;
 use crate::http::path_table::{PathSpec, PathTable};
 
@@ -106,23 +110,35 @@ fn describe_response(status: u16, response: &mut Value) {
     }
     // Indexing would insert a `null` into a response without content.
     if let Some(media) = response.get_mut("content").and_then(|content| content.get_mut(CONTENT_TYPE)) {
-        let (detail, errors) = match status {
-            400 => ("the body is not JSON (line 1, column 2)", vec![]),
-            401 => ("token has expired", vec![]),
-            403 => ("the token does not allow to act as this participant", vec![]),
-            409 => ("`client_message_id` was used for a different message", vec![]),
-            408 => ("the body did not arrive in time", vec![]),
-            413 => ("the body is larger than 262144 bytes", vec![]),
-            415 => ("the body must be `Content-Type: application/json`", vec![]),
-            422 => ("/content is empty", vec![InputError::new("/content", "is empty")]),
-            429 => ("too many requests of yours: try again in 1 s", vec![]),
-            503 => ("the database is out of reach", vec![]),
-            _ => ("something went wrong on the server", vec![]),
-        };
-        let example =
-            Problem::new(status, detail).with_request_id("0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c").with_errors(errors);
-        media["example"] = json!(example);
+        media["example"] = json!(example(status).with_request_id("0199b1d2-7c1e-7b39-a1f0-3c5d7e9a1b2c"));
     }
+}
+
+/// An example of a problem with this status.
+fn example(status: u16) -> Problem {
+    let (code, detail) = match status {
+        400 => (ProblemCode::Malformed, "The body is not JSON (line 1, column 2). Correct the body."),
+        401 => return Problem::from(&TokenError::Expired),
+        403 => return AuthorizationError::Participant.into(),
+        408 => (ProblemCode::RequestTimeout, "The body did not arrive in time. Send the request again, without a pause."),
+        409 => (
+            ProblemCode::ClientMessageIdReused,
+            "The `client_message_id` was used for a different message. Give this one a new id.",
+        ),
+        413 => (ProblemCode::BodyTooLarge, "The body is larger than 262144 bytes. Send less at once."),
+        415 => (ProblemCode::UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE),
+        422 => {
+            let error = InputError::field(ProblemCode::ContentEmpty, "content", "is empty");
+            return Problem::of_input(vec![error]);
+        }
+        429 => (ProblemCode::RateLimited, "Too many requests of this caller came at once. Try again in 1 s."),
+        503 => (
+            ProblemCode::DatabaseUnavailable,
+            "The database is out of reach. Try again in a second; a message needs the same `client_message_id`.",
+        ),
+        _ => return internal_error(),
+    };
+    Problem::new(code, detail)
 }
 
 /// poem-openapi keeps every bound as a float.
@@ -189,10 +205,25 @@ mod tests {
                     let expected =
                         if status < &"400".to_owned() { "application/json" } else { "application/problem+json" };
                     assert_eq!(types, [expected], "{method} {path} {status}");
+                    let example = &response["content"]["application/problem+json"]["example"];
+                    assert!(example.is_null() || example["status"].to_string() == *status, "{example}");
                 }
             }
         }
         assert_eq!(operations, 10);
+    }
+
+    #[test]
+    fn document_lists_every_code() {
+        let document = document();
+        let problem = &document["components"]["schemas"]["Problem"];
+        let code = &problem["properties"]["code"];
+        assert_eq!(code["enum"], json!(ProblemCode::ALL));
+        assert!(problem["required"].as_array().unwrap().contains(&json!("code")));
+        let table = code["description"].as_str().unwrap();
+        for code in ProblemCode::ALL {
+            assert!(table.contains(&format!("| `{code}` | {} |", code.status())), "{code}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 // It also retries what the server refuses, less and less often, because a refusal may be a passing error. Each attempt has a number.
 // Events and results of earlier attempts are ignored.
 
-import { ChatError, isSameReason, toChatError } from "../errors.js";
+import { ChatError, codeOfClose, isSameReason, toChatError } from "../errors.js";
 import { RetryTimer } from "../retry/retry-timer.js";
 import { HandshakeFailures } from "./handshake-failures.js";
 import { Heartbeat } from "./heartbeat.js";
@@ -237,12 +237,12 @@ export class ReconnectingSocket {
     this.#setPhase(code === FORBIDDEN ? "refused" : this.#phase === "connecting" ? "connecting" : "reconnecting", cause);
     const isUnexplained = !cause && !wasReady && code !== OVERLOADED && code !== TOO_MANY_SOCKETS;
     if (code === TOKEN_INVALID || isUnexplained) {
-      cause = await this.#diagnose(code === TOKEN_INVALID);
+      cause = await this.#diagnose(code === TOKEN_INVALID ? codeOfClose(reason) : null);
       if (attempt !== this.#attempt) return;
       if (cause) this.#failures.reset();
       else this.#failures.record();
     }
-    cause ??= new ChatError(wasReady ? `the connection was closed (${code})` : "no WebSocket connection, although HTTP works", { code: "network" });
+    cause ??= new ChatError(wasReady ? `the connection was closed (${code})` : "no WebSocket connection, although HTTP works", { code: codeOfClose(reason) });
     await this.#reconnectLater(cause, CLOSE_DELAYS_MS.get(code) ?? 0);
   }
 
@@ -265,7 +265,7 @@ export class ReconnectingSocket {
       if (attempt !== this.#attempt) return;
       this.#report();
       if (this.#phase !== "refused") break;
-      problem = await this.#diagnose(false);
+      problem = await this.#diagnose(null);
       if (attempt !== this.#attempt) return;
     }
     if (this.#phase === "refused") this.#setPhase("reconnecting", null);
@@ -274,12 +274,12 @@ export class ReconnectingSocket {
 
   /**
    * Why there is no connection, as far as HTTP can tell; null when HTTP works.
-   * @param {boolean} hasTokenEnded
+   * @param {import("../errors.js").ErrorCode | null} endOfToken Why the token has ended, if it has.
    * @returns {Promise<ChatError | null>}
    */
-  async #diagnose(hasTokenEnded) {
+  async #diagnose(endOfToken) {
     try {
-      if (hasTokenEnded) return await this.#replaceToken();
+      if (endOfToken !== null) return await this.#replaceToken(endOfToken);
       await this.#owner.probe();
       return null;
     } catch (error) {
@@ -287,12 +287,13 @@ export class ReconnectingSocket {
     }
   }
 
-  async #replaceToken() {
+  /** @param {import("../errors.js").ErrorCode} code Why the token has ended. */
+  async #replaceToken(code) {
     const { tokenProvider } = this.#context;
     const { token } = this.#socketToken;
     tokenProvider.markRefused(token);
     const fresh = await tokenProvider.renew(token, "refused");
-    return fresh ? new ChatError("the token was replaced", { code: "token" }) : new ChatError("the token has ended", { status: 401 });
+    return fresh ? new ChatError("the token was replaced", { code: "token" }) : new ChatError("the token has ended", { status: 401, code });
   }
 
   #dropSocket() {

@@ -16,11 +16,13 @@ function whoIs(jwt) {
   return role === "user" ? { user_id: sub } : { contact_id: sub };
 }
 
+const CODES = { 401: "token_expired", 403: "forbidden", 422: "invalid_input", 429: "rate_limited", 500: "internal_error", 503: "overloaded" };
+
 /** A problem body of this server: see `Problem` in shared/src/contract/http/problem.rs. */
 export function problem(status, detail, more = {}) {
   return {
     status, headers: { "Content-Type": "application/problem+json", ...more.headers },
-    body: { type: "about:blank", title: `Status ${status}`, status, detail, request_id: "r1", ...more.body },
+    body: { type: "about:blank", title: `Status ${status}`, status, detail, code: CODES[status], request_id: "r1", ...more.body },
   };
 }
 
@@ -133,8 +135,8 @@ export class FakeServer {
     return () => { for (const socket of live) if (socket.readyState === 0) socket.readyState = 1; };
   }
 
-  cutAll(code) {
-    for (const socket of this.live) socket.cut(code);
+  cutAll(code, reason) {
+    for (const socket of this.live) socket.cut(code, reason);
   }
 
   /** Stores and publishes a message, as if another client had sent it. */
@@ -205,7 +207,7 @@ export class FakeServer {
   #receive(socket, frame) {
     if (frame.type === "ping") socket.give({ type: "pong" });
     if (frame.type === "auth") {
-      if (this.refusedTokens.has(frame.token)) socket.give({ type: "error", code: "unauthorized", detail: "token was revoked" });
+      if (this.refusedTokens.has(frame.token)) socket.give({ type: "error", code: "token_revoked", detail: "The token was revoked. Sign in again." });
       else { socket.token = frame.token; socket.give({ type: "authenticated", expires_at: "2100-01-01T00:00:00Z" }); }
     }
   }

@@ -90,11 +90,11 @@ fn error(code: &str, detail: &str) -> RawFrame {
 }
 
 fn no_text() -> RawFrame {
-    error("malformed", "frames are JSON text")
+    error("malformed", "A frame is JSON text, not binary. Send text frames.")
 }
 
 fn no_frame() -> RawFrame {
-    error("malformed", "a frame is a JSON object with a string `type`")
+    error("malformed", "A frame is a JSON object with a string `type`, and no key twice.")
 }
 
 fn closed(code: u16) -> Vec<RawFrame> {

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::contract::error_code::ProblemCode;
+use crate::contract::http::problem::Problem;
 use crate::contract::http::request::is_host;
 
 /// Headers that one request has once at most, and whose second line would name another caller, target, or meaning.
@@ -31,13 +33,30 @@ pub enum HeaderError {
     HostMismatch,
 }
 
+impl HeaderError {
+    /// Its code.
+    #[must_use]
+    pub fn code(self) -> ProblemCode {
+        match self {
+            Self::Repeated(_) => ProblemCode::RepeatedHeader,
+            Self::MissingHost | Self::InvalidHost | Self::HostMismatch => ProblemCode::InvalidHost,
+        }
+    }
+}
+
+impl From<HeaderError> for Problem {
+    fn from(error: HeaderError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Repeated(name) => write!(f, "the header `{name}` is given more than once"),
-            Self::MissingHost => f.write_str("the header `host` is missing"),
-            Self::InvalidHost => f.write_str("the header `host` is not a host"),
-            Self::HostMismatch => f.write_str("the header `host` and the target name different hosts"),
+            Self::Repeated(name) => write!(f, "The header `{name}` is given more than once. Send it once."),
+            Self::MissingHost => f.write_str("The header `host` is missing."),
+            Self::InvalidHost => f.write_str("The header `host` is not a host."),
+            Self::HostMismatch => f.write_str("The header `host` and the target name different hosts."),
         }
     }
 }

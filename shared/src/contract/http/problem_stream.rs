@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy, sink};
 use tokio::time::timeout;
 
+use crate::contract::error_code::ProblemCode;
 use crate::contract::http::problem::{self, REQUEST_ID_HEADER};
 
 /// Timeout for the response to an unreadable request.
@@ -111,14 +112,18 @@ fn parse_library_status(bytes: &[u8]) -> Option<u16> {
 
 /// The whole answer to a request that cannot be read.
 fn problem_response(status: u16, head_bytes: usize) -> String {
-    problem::raw_response(
-        status,
-        &match status {
-            414 => "the target of the request is too long".to_owned(),
-            431 => format!("the head of the request is larger than {head_bytes} bytes, or has more than 100 headers"),
-            _ => "the request is not valid HTTP/1.1".to_owned(),
-        },
-    )
+    let (code, detail) = match status {
+        414 => (ProblemCode::UriTooLong, "The target of the request is too long. Shorten it.".to_owned()),
+        431 => (
+            ProblemCode::HeadTooLarge,
+            format!(
+                "The head of the request is larger than {head_bytes} bytes, or has more than 100 headers. \
+                 Send fewer or shorter headers."
+            ),
+        ),
+        _ => (ProblemCode::MalformedRequest, "The request is not valid HTTP/1.1. Correct the client.".to_owned()),
+    };
+    problem::raw_response(code, &detail)
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for ProblemStream<T> {
@@ -202,7 +207,8 @@ mod tests {
         assert!(replaced.starts_with("HTTP/1.1 431 ") && replaced.contains("x-request-id: "), "{replaced}");
         let body: serde_json::Value = serde_json::from_str(replaced.split_once("\r\n\r\n").unwrap().1).unwrap();
         assert_eq!((&body["status"], &body["title"]), (&431.into(), &"Request Header Fields Too Large".into()));
-        assert_eq!(body["detail"], "the head of the request is larger than 1234 bytes, or has more than 100 headers");
+        assert_eq!(body["code"], "head_too_large");
+        assert!(body["detail"].as_str().unwrap().contains("1234 bytes"), "{body}");
         assert_eq!(refused, Some(431));
     }
 
@@ -242,11 +248,27 @@ mod tests {
 
     #[tokio::test]
     async fn unreadable_request_is_answered_once() {
+        let code = |response: &str| {
+            let body: serde_json::Value = serde_json::from_str(response.split_once("\r\n\r\n").unwrap().1).unwrap();
+            body["code"].as_str().unwrap().to_owned()
+        };
         let response = ended(ProblemStream::close_unparsable, b"").await;
-        assert!(response.starts_with("HTTP/1.1 400 ") && response.contains("not valid HTTP/1.1"), "{response}");
+        assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+        assert_eq!(code(&response), "malformed_request");
         let response = ended(ProblemStream::close_unparsable, BARE).await;
         assert!(response.starts_with("HTTP/1.1 431 ") && response.matches("HTTP/1.1 4").count() == 1, "{response}");
+        assert_eq!(code(&response), "head_too_large");
         let response = ended(ProblemStream::close_timed_out, b"").await;
         assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
+        assert_eq!(code(&response), "request_timeout");
+    }
+
+    #[test]
+    fn every_response_of_the_library_has_a_code() {
+        for (status, code) in [(400, "malformed_request"), (414, "uri_too_long"), (431, "head_too_large")] {
+            let response = problem_response(status, 1234);
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
+            assert!(response.contains(&format!("\"code\":\"{code}\"")), "{response}");
+        }
     }
 }

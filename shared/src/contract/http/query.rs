@@ -2,7 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::contract::http::problem::InputError;
+use crate::contract::error_code::ProblemCode;
+use crate::contract::http::problem::{InputError, Problem};
 use crate::kit::json::is_plain_name;
 
 /// A parameter that a path knows.
@@ -17,10 +18,21 @@ pub struct Parameter {
 /// Why a query asks for nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueryError {
-    /// It cannot be read (400). The text is for the caller.
-    Unreadable(String, Vec<InputError>),
-    /// It can, and is wrong (422).
+    /// It is not percent-encoded UTF-8.
+    Undecodable,
+    /// Parameters are wrong.
     Invalid(Vec<InputError>),
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Undecodable => {
+                Self::new(ProblemCode::MalformedQuery, "The query is not percent-encoded UTF-8. Correct the query.")
+            }
+            QueryError::Invalid(errors) => Self::of_input(errors),
+        }
+    }
 }
 
 /// Unknown parameters that one error reports at most.
@@ -29,11 +41,11 @@ const MAX_REPORTED_ERRORS: usize = 20;
 /// The names and values of a query.
 ///
 /// # Errors
-/// [`QueryError::Unreadable`] when it is not percent-encoded UTF-8.
+/// [`QueryError::Undecodable`]
 pub fn pairs(query: &str) -> Result<Vec<(String, String)>, QueryError> {
     match is_percent_encoded_utf8(query) {
         true => Ok(form_urlencoded::parse(query.as_bytes()).into_owned().collect()),
-        false => Err(QueryError::Unreadable("the query is not percent-encoded UTF-8".to_owned(), Vec::new())),
+        false => Err(QueryError::Undecodable),
     }
 }
 
@@ -59,22 +71,29 @@ pub fn parse(query: &str, known: &[Parameter]) -> Result<Vec<(String, String)>, 
     let is_list = |name: &str| known.iter().any(|known| known.may_repeat && known.name == name);
     for (place, (name, _)) in pairs.iter().enumerate() {
         if !is_list(name) && pairs[..place].iter().any(|(before, _)| before == name) {
-            let error = parameter_error(name, "is given more than once");
-            return Err(QueryError::Unreadable(format!("{} {}", error.pointer, error.detail), vec![error]));
+            return Err(QueryError::Invalid(vec![repeated_parameter(name)]));
         }
     }
     let unknown = pairs.iter().filter(|(name, _)| !known.iter().any(|known| known.name == *name));
     let errors: Vec<_> = unknown
         .take(MAX_REPORTED_ERRORS)
-        .map(|(name, _)| parameter_error(name, "is not a parameter of this request"))
+        .map(|(name, _)| parameter_error(ProblemCode::UnknownParameter, name, "is not one of this request"))
         .collect();
     if errors.is_empty() { Ok(pairs) } else { Err(QueryError::Invalid(errors)) }
 }
 
+/// The error of a parameter that is given more than once.
+#[must_use]
+pub fn repeated_parameter(name: &str) -> InputError {
+    parameter_error(ProblemCode::RepeatedParameter, name, "is given more than once")
+}
+
 /// A name with unusual characters may be message content, so an error does not repeat it.
-fn parameter_error(name: &str, detail: &str) -> InputError {
-    let name = if is_plain_name(name) { name } else { "" };
-    InputError::new(format!("?{name}"), detail)
+fn parameter_error(code: ProblemCode, name: &str, predicate: &str) -> InputError {
+    match is_plain_name(name) {
+        true => InputError::parameter(code, name, predicate),
+        false => InputError::new(code, "?", format!("A parameter {predicate}.")),
+    }
 }
 
 /// `form_urlencoded` follows the URL standard: it replaces what is no UTF-8 and keeps a `%` without digits. A request that was
@@ -118,18 +137,19 @@ mod tests {
 
     #[test]
     fn repeated_parameters_are_rejected() {
-        for query in ["limit=5&limit=5", "limit=5&l%69mit=6", "x=1&x=2", "limit=&limit"] {
-            assert!(matches!(parse(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
+        for query in ["limit=5&limit=5", "limit=5&l%69mit=6", "x=1&x=2", "limit=&limit", "a b=1&a b=2"] {
+            let problem = Problem::from(parse(query, &known()).unwrap_err());
+            assert_eq!((problem.status, problem.code), (400, ProblemCode::RepeatedParameter), "{query}");
         }
-        let twice = parse("limit=5&limit=6", &known());
-        let error = InputError::new("?limit", "is given more than once");
-        assert_eq!(twice, Err(QueryError::Unreadable("?limit is given more than once".to_owned(), vec![error])));
+        let problem = Problem::from(parse("limit=5&limit=6", &known()).unwrap_err());
+        assert_eq!(problem.detail, "The parameter `limit` is given more than once.");
+        assert_eq!(problem.errors[0].pointer, "?limit");
     }
 
     #[test]
     fn invalid_percent_encoding_is_rejected() {
         for query in ["limit=%zz", "limit=%e4", "x=%", "%f=1", "limit=%2"] {
-            assert!(matches!(parse(query, &known()), Err(QueryError::Unreadable(..))), "{query}");
+            assert_eq!(parse(query, &known()), Err(QueryError::Undecodable), "{query}");
         }
     }
 

@@ -2,48 +2,68 @@
 
 use jsonwebtoken::errors::ErrorKind;
 
+use crate::contract::error_code::ProblemCode;
+use crate::contract::http::problem::Problem;
+
 /// Why a token is refused. The text is for its bearer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// None came.
-    #[error("no token: send `Authorization: Bearer <JWT>`")]
+    #[error("The request has no token. Send `Authorization: Bearer <JWT>`.")]
     Missing,
     /// Not `header.payload.signature` with a readable header and payload.
-    #[error("token is not a well-formed JWT, or names an unknown algorithm")]
+    #[error("The token is not a well-formed JWT, or names an unknown algorithm. Send it as it was issued.")]
     Malformed,
     /// `alg` is not among the configured ones, or not that of the key it names.
-    #[error("algorithm is not accepted")]
+    #[error("The algorithm of the token is not accepted. Sign with one that this server accepts.")]
     Algorithm,
     /// `crit` names an extension that this service does not implement (RFC 7515, section 4.1.11).
-    #[error("header `crit` is not supported")]
+    #[error("The header `crit` of the token is not supported. Sign without it.")]
     UnsupportedCrit,
     /// `kid` names a key that is not, or no longer, the issuer's.
-    #[error("token names a key (`kid`) that is not known")]
+    #[error("The token names a key (`kid`) that is not known. Get a new token.")]
     UnknownKey,
     /// There is no `kid`, and more than one key of this algorithm.
-    #[error("header `kid` is missing, and there are several keys")]
+    #[error("The header `kid` of the token is missing, and there are several keys. Name the key.")]
     KeyNotNamed,
     /// The signature was made with another key, or over something else.
-    #[error("signature does not match")]
+    #[error("The signature of the token does not match. Compare the keys of the issuer and this server.")]
     Signature,
     /// `exp` has passed.
-    #[error("token has expired")]
+    #[error("The token has expired. Get a new one.")]
     Expired,
     /// An administrator took it back.
-    #[error("token has been revoked")]
+    #[error("The token was revoked. Sign in again.")]
     Revoked,
     /// `nbf` or `iat` lies ahead.
-    #[error("token is not valid yet (claim `{0}`)")]
+    #[error("The token is not valid yet: its claim `{0}` lies in the future. Compare the clocks.")]
     NotYetValid(&'static str),
     /// A required claim is not there.
-    #[error("claim `{0}` is missing")]
+    #[error("The claim `{0}` of the token is missing.")]
     MissingClaim(String),
     /// A claim is there and means nothing.
-    #[error("claim `{0}` {1}")]
+    #[error("The claim `{0}` of the token {1}.")]
     InvalidClaim(&'static str, &'static str),
 }
 
 impl TokenError {
+    /// Its code, in a problem and on a socket.
+    #[must_use]
+    pub fn code(&self) -> ProblemCode {
+        match self {
+            Self::Missing => ProblemCode::TokenMissing,
+            Self::Malformed => ProblemCode::TokenMalformed,
+            Self::Algorithm | Self::UnsupportedCrit => ProblemCode::TokenUnsupported,
+            Self::UnknownKey | Self::KeyNotNamed => ProblemCode::TokenKeyUnknown,
+            Self::Signature => ProblemCode::TokenSignatureInvalid,
+            Self::Expired => ProblemCode::TokenExpired,
+            Self::Revoked => ProblemCode::TokenRevoked,
+            Self::NotYetValid(_) => ProblemCode::TokenNotYetValid,
+            Self::MissingClaim(_) => ProblemCode::TokenClaimMissing,
+            Self::InvalidClaim(..) => ProblemCode::TokenClaimInvalid,
+        }
+    }
+
     /// The value of `WWW-Authenticate` (RFC 6750, section 3): a request without a token gets no error code.
     #[must_use]
     pub fn challenge(&self) -> String {
@@ -55,6 +75,12 @@ impl TokenError {
                 refused.to_string().replace(['"', '\\'], "'")
             ),
         }
+    }
+}
+
+impl From<&TokenError> for Problem {
+    fn from(error: &TokenError) -> Self {
+        Self::new(error.code(), error.to_string())
     }
 }
 
@@ -82,7 +108,7 @@ mod tests {
         assert_eq!(TokenError::Missing.challenge(), "Bearer realm=\"ehr-chat\"");
         assert_eq!(
             TokenError::Expired.challenge(),
-            "Bearer realm=\"ehr-chat\", error=\"invalid_token\", error_description=\"token has expired\""
+            "Bearer realm=\"ehr-chat\", error=\"invalid_token\", error_description=\"The token has expired. Get a new one.\""
         );
     }
 }

@@ -3,6 +3,8 @@
 use time::OffsetDateTime;
 
 use super::jwk::VerificationKeyId;
+use crate::contract::error_code::ProblemCode;
+use crate::contract::http::problem::Problem;
 use crate::contract::ids::{LocationId, ParticipantId};
 use crate::contract::participant::{Conversation, Participant};
 use crate::contract::revocation::TokenIdentity;
@@ -45,20 +47,39 @@ pub struct Principal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizationError {
     /// The location is not among the token's.
-    #[error("the token is not good for this location")]
+    #[error("The token does not allow this location. Use a token whose `locations` name it.")]
     Location,
     /// A person may act only as itself.
-    #[error("the token does not allow to act as this participant")]
+    #[error("The token does not allow to act as this participant. Use a token of this participant.")]
     Participant,
     /// A person may look only into its own conversations.
-    #[error("the token's participant is not part of this conversation")]
+    #[error("The token's participant is not part of this conversation. Use a token of one of its participants.")]
     Conversation,
     /// What only an administrator can do.
-    #[error("only a service token with `admin` can do this")]
+    #[error("Only a `service` token with `\"admin\": true` can do this.")]
     AdminRequired,
     /// What only a receiver can do.
-    #[error("only the receiver's own token can do this")]
+    #[error("Only the receiver's own token can do this.")]
     ParticipantRequired,
+}
+
+impl AuthorizationError {
+    /// Its code, in a problem and on a socket.
+    #[must_use]
+    pub fn code(self) -> ProblemCode {
+        match self {
+            Self::Location | Self::Participant | Self::Conversation | Self::ParticipantRequired => {
+                ProblemCode::Forbidden
+            }
+            Self::AdminRequired => ProblemCode::AdminRequired,
+        }
+    }
+}
+
+impl From<AuthorizationError> for Problem {
+    fn from(error: AuthorizationError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
 }
 
 impl Principal {

@@ -173,7 +173,7 @@ async fn revocation_closes_only_sockets_of_its_tokens() {
     let token = |jti: &str| [Revocation::Token { jti: jti.to_owned(), expires_at: None }.entry(i64::MAX)];
     revocations.add(token("t1"));
     assert_eq!(hub.close_revoked(&revocations), 1);
-    assert_eq!(first.closed().await, CloseReason::TokenInvalid);
+    assert_eq!(first.closed().await, CloseReason::TokenRevoked);
     // From now on the new token counts.
     second.renew(principal("user:doc123", Some("t3")));
     revocations.add(token("t2"));
@@ -182,7 +182,7 @@ async fn revocation_closes_only_sockets_of_its_tokens() {
     assert!(second.next().await.is_ok());
     revocations.add([Revocation::Subject { sub: "doc123".parse().unwrap(), issued_before: 101 }.entry(i64::MAX)]);
     hub.close_revoked(&revocations);
-    assert_eq!(second.closed().await, CloseReason::TokenInvalid);
+    assert_eq!(second.closed().await, CloseReason::TokenRevoked);
 }
 
 #[tokio::test]

@@ -131,6 +131,17 @@ impl Client {
         }
     }
 
+    /// Reads up to the close frame. Returns its code and reason.
+    pub(crate) async fn close_frame(&mut self) -> (u16, String) {
+        loop {
+            match self.message().await {
+                Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), frame.reason.to_string()),
+                Some(Ok(_)) => {}
+                other => panic!("expected a close frame, got {other:?}"),
+            }
+        }
+    }
+
     pub(crate) async fn send(&mut self, text: &str) {
         self.ws.send(Message::text(text)).await.unwrap();
     }
