@@ -78,7 +78,8 @@ pub async fn presence(
 /// Removes duplicates, keeping the order of the request.
 fn distinct(mut requested: Vec<Participant>) -> Result<Vec<Participant>, DomainError> {
     if requested.len() > MAX_PARTICIPANTS {
-        let detail = "The parameters `user_id` and `contact_id` may name 100 participants at most. Ask again for the rest.";
+        let detail =
+            "The parameters `user_id` and `contact_id` may name 100 participants at most. Ask again for the rest.";
         return Err(DomainError::Input(ProblemCode::OutOfRange, "?user_id", detail));
     }
     let mut seen = HashSet::new();

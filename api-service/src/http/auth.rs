@@ -157,7 +157,11 @@ pub(crate) async fn count_unrouted(request: &Request, state: &AppState) -> Optio
     match verify_token(request, &state.tokens).await {
         Ok(principal) => {
             request.data::<AuditContext>()?.set_principal(&principal);
-            state.rate_limits.check_caller(&principal).err().map(|wait| too_many_requests(wait, "requests of this caller"))
+            state
+                .rate_limits
+                .check_caller(&principal)
+                .err()
+                .map(|wait| too_many_requests(wait, "requests of this caller"))
         }
         Err(error) => count_failed_auth(request, state, &error),
     }

@@ -40,7 +40,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 const JSON: &str = "application/json";
 
 /// The `detail` of [`ProblemCode::UnsupportedMediaType`].
-pub(crate) const UNSUPPORTED_MEDIA_TYPE: &str = "The body is not JSON by its content type. Send `Content-Type: application/json`, in UTF-8.";
+pub(crate) const UNSUPPORTED_MEDIA_TYPE: &str =
+    "The body is not JSON by its content type. Send `Content-Type: application/json`, in UTF-8.";
 
 /// A body that is read field by field.
 pub(crate) trait FromFields: Sized + Send {
@@ -243,9 +244,7 @@ impl FieldReader {
     pub(crate) fn optional<T>(&mut self, field: &str, parse: ValueParser<T>) -> Option<Option<T>> {
         match self.object.remove(field) {
             None | Some(Value::Null) => Some(None),
-            Some(value) => {
-                parse(value).map_err(|(code, predicate)| self.reject(field, code, predicate)).ok().map(Some)
-            }
+            Some(value) => parse(value).map_err(|(code, predicate)| self.reject(field, code, predicate)).ok().map(Some),
         }
     }
 

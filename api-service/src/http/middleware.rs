@@ -27,9 +27,9 @@ use super::router::Router;
 use super::{auth, authorization, cors, params};
 use crate::http::audit::{AuditContext, action};
 use crate::http::auth::budget_error_response;
+use crate::http::body::UNSUPPORTED_MEDIA_TYPE;
 use crate::http::compression::Compression;
 use crate::http::endpoints::messages::SEND_PATH;
-use crate::http::body::UNSUPPORTED_MEDIA_TYPE;
 use crate::http::error::{ProblemBody, internal_error, to_problem, too_many_requests};
 use crate::http::path_table::PathSpec;
 use crate::limits::connection::Connection;
@@ -284,8 +284,7 @@ async fn into_problem_response(response: Response, request_id: &str, path: Optio
     let encodings = response.headers().get(ACCEPT_ENCODING).cloned();
     let is_problem = response.content_type() == Some(problem::CONTENT_TYPE);
     let body = if is_problem { response.into_body().into_vec().await.unwrap_or_default() } else { Vec::new() };
-    let problem =
-        serde_json::from_slice(&body).unwrap_or_else(|_| default_problem(found)).with_request_id(request_id);
+    let problem = serde_json::from_slice(&body).unwrap_or_else(|_| default_problem(found)).with_request_id(request_id);
     let status = StatusCode::from_u16(problem.status).unwrap_or(found);
     let mut answer = Response::builder().status(status).header(CONTENT_TYPE, problem::CONTENT_TYPE);
     match status {

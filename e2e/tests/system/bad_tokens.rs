@@ -67,15 +67,24 @@ fn bad_tokens_of_issuers(good: &Value) -> Vec<(String, &'static str)> {
         (confused(ed, ed.jwk()["x"].as_str().unwrap().as_bytes()), "token_signature_invalid"),
         (stranger.sign(good), "token_signature_invalid"),
         (token::unsigned(&rsa.sign(good)), "token_malformed"),
-        (token::forged(&rsa.sign(good), &rsa.sign(&token::with(good.clone(), "sub", json!("other")))), "token_signature_invalid"),
+        (
+            token::forged(&rsa.sign(good), &rsa.sign(&token::with(good.clone(), "sub", json!("other")))),
+            "token_signature_invalid",
+        ),
         (rsa.sign_under(&header(Some("gone")), good), "token_key_unknown"),
         (rsa.sign_under(&header(Some("ec")), good), "token_unsupported"),
         (rsa.sign_under(&header(None), good), "token_key_unknown"),
-        (rsa.sign_under(&Header { crit: Some(vec!["exp".to_owned()]), ..header(Some("rsa")) }, good), "token_unsupported"),
+        (
+            rsa.sign_under(&Header { crit: Some(vec!["exp".to_owned()]), ..header(Some("rsa")) }, good),
+            "token_unsupported",
+        ),
         (rsa.sign(&token::with(good.clone(), "padding", json!("x".repeat(8_192)))), "token_malformed"),
         (rsa.sign(&token::with(good.clone(), "fhirUser", json!("Patient/doc"))), "token_claim_invalid"),
         (ec.sign(&token::with(good.clone(), "fhirUser", json!("Practitioner/other"))), "token_claim_invalid"),
-        (ed.sign(&token::without(token::with(good.clone(), "fhirUser", json!("TestUser/doc")), "role")), "token_claim_invalid"),
+        (
+            ed.sign(&token::without(token::with(good.clone(), "fhirUser", json!("TestUser/doc")), "role")),
+            "token_claim_invalid",
+        ),
     ];
     for issuer in [rsa, ec, ed] {
         tokens.push((issuer.sign(&token::with(good.clone(), "exp", json!(now - 1))), "token_expired"));

@@ -258,9 +258,7 @@ mod tests {
         let listed: Vec<String> = rows.iter().map(|cells| format!("| {} |", cells.join(" | "))).collect();
         let expected: Vec<String> = ProblemCode::ALL
             .iter()
-            .map(|code| {
-                format!("| `{}` | {} | {} | {} |", code.as_str(), code.status(), code.meaning(), code.action())
-            })
+            .map(|code| format!("| `{}` | {} | {} | {} |", code.as_str(), code.status(), code.meaning(), code.action()))
             .collect();
         assert_eq!(listed, expected, "write:\n{}\n", expected.join("\n"));
     }

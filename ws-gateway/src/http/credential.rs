@@ -54,7 +54,8 @@ pub(super) async fn authenticate(
                 RedeemError::Unknown => HttpError::invalid_ticket(),
                 RedeemError::Redis(error) => {
                     tracing::warn!(request_id = &*context.request_id, %error, "ticket redemption failed");
-                    let detail = "Tickets cannot be redeemed at present. Try again with a new ticket, or with the token.";
+                    let detail =
+                        "Tickets cannot be redeemed at present. Try again with a new ticket, or with the token.";
                     HttpError::unavailable(ProblemCode::TicketsUnavailable, detail)
                 }
             })?;

@@ -92,7 +92,9 @@ pub(crate) async fn respond<B>(
         "/ws" | "/healthz" | "/readyz" | "*" if *request.method() == Method::OPTIONS => Ok(options_response(id)),
         "/ws" if !readable => Err(HttpError::method_not_allowed()),
         // The session would read a body as WebSocket frames.
-        "/ws" if has_body(request.headers()) => Err(HttpError::invalid_handshake("A WebSocket handshake has no body. Send it without.")),
+        "/ws" if has_body(request.headers()) => {
+            Err(HttpError::invalid_handshake("A WebSocket handshake has no body. Send it without."))
+        }
         "/ws" => {
             let mut audit = AuditContext::default();
             let site = proxies.site(Some(peer), |name| single_header(request.headers(), name));
@@ -119,7 +121,9 @@ pub(crate) async fn respond<B>(
         "/healthz" | "/readyz" if !readable => Err(HttpError::method_not_allowed()),
         "/healthz" => Ok(health_ok(id)),
         "/readyz" => is_ready(app).map(|()| health_ok(id)),
-        _ => Err(HttpError::not_found("There is nothing at this path. This port serves `/ws`, `/healthz` and `/readyz`.")),
+        _ => Err(HttpError::not_found(
+            "There is nothing at this path. This port serves `/ws`, `/healthz` and `/readyz`.",
+        )),
     };
     let response = outcome.unwrap_or_else(|error| error.into_response(id));
     end_span(span, &response);
@@ -262,7 +266,8 @@ fn authorize<B>(
     let headers = request.headers();
     let query = request.uri().query().unwrap_or_default();
     let key = header(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_valid_key(key));
-    let key = key.ok_or_else(|| HttpError::invalid_handshake("`Sec-WebSocket-Key` is not 16 bytes in base64. Correct it."))?;
+    let key =
+        key.ok_or_else(|| HttpError::invalid_handshake("`Sec-WebSocket-Key` is not 16 bytes in base64. Correct it."))?;
     let subprotocol = list_members(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
     if !subprotocol && list_members(headers, &SEC_WEBSOCKET_PROTOCOL).any(|name| name.starts_with(BEARER_SUBPROTOCOL)) {
         // The server must select an offered subprotocol, and it never repeats a token.

@@ -15,11 +15,7 @@ impl Hub {
     }
 
     /// Closes the sockets whose token is no longer valid, for this reason. Returns how many.
-    pub(crate) fn close_sockets_where(
-        &self,
-        reason: CloseReason,
-        is_invalid: impl Fn(&Principal) -> bool,
-    ) -> usize {
+    pub(crate) fn close_sockets_where(&self, reason: CloseReason, is_invalid: impl Fn(&Principal) -> bool) -> usize {
         // The predicate runs without the lock, because it is slow enough to delay events.
         let mut sockets = Vec::new();
         let mut closed = 0;

@@ -109,7 +109,9 @@ impl Session {
         let reply = match frame {
             Frame::Fragment { .. } | Frame::Close(_) => return Ok(()),
             Frame::Text(text) => protocol::parse(text).and_then(|frame| self.handle_frame(frame)),
-            Frame::Binary => Err(FrameError::new(ProblemCode::Malformed, "A frame is JSON text, not binary. Send text frames.")),
+            Frame::Binary => {
+                Err(FrameError::new(ProblemCode::Malformed, "A frame is JSON text, not binary. Send text frames."))
+            }
             Frame::Ping { pong } => {
                 self.unreported_frames += 1;
                 out.extend_from_slice(pong);
@@ -138,7 +140,10 @@ impl Session {
             out.extend_from_slice(pong);
         }
         if excess.has_messages {
-            let error = FrameError::new(ProblemCode::RateLimited, "Too many frames came at once. Frames were dropped. Send fewer.");
+            let error = FrameError::new(
+                ProblemCode::RateLimited,
+                "Too many frames came at once. Frames were dropped. Send fewer.",
+            );
             self.reply(&protocol::error(&error), out);
         }
     }
@@ -215,7 +220,10 @@ impl Session {
             FrameError::from(&error)
         })?;
         if principal.actor != self.principal.actor {
-            return Err(FrameError::new(ProblemCode::Forbidden, "The token belongs to another participant. Open another socket with it."));
+            return Err(FrameError::new(
+                ProblemCode::Forbidden,
+                "The token belongs to another participant. Open another socket with it.",
+            ));
         }
         self.topic.check(&principal).map_err(|error| FrameError::new(error.code(), error.to_string()))?;
         self.deadlines.renew(&principal);

@@ -249,7 +249,8 @@ mod tests {
             TokenError::InvalidClaim("aud", "does not name this service"),
         ];
         let parsed = ["missing_field", "invalid_type", "invalid_uuid", "out_of_range", "malformed", "unknown_type"];
-        let handled = [SocketCode::ConversationRequired, ProblemCode::Forbidden.into(), ProblemCode::RateLimited.into()];
+        let handled =
+            [SocketCode::ConversationRequired, ProblemCode::Forbidden.into(), ProblemCode::RateLimited.into()];
         let sent = tokens.iter().map(|error| error.code().as_str());
         assert_eq!(listed, sent.chain(parsed).chain(handled.map(SocketCode::as_str)).collect());
     }

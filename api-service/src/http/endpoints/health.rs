@@ -63,7 +63,9 @@ fn ok() -> RawJson<schema::Health> {
 fn problem(why: &NotReady) -> Problem {
     let (code, detail) = match why {
         NotReady::Stopping => (ProblemCode::ShuttingDown, "The service is shutting down."),
-        NotReady::DatabaseNotRead => (ProblemCode::Starting, "The service is starting: it has not read the database yet."),
+        NotReady::DatabaseNotRead => {
+            (ProblemCode::Starting, "The service is starting: it has not read the database yet.")
+        }
         NotReady::DatabaseUnreachable(_) => (ProblemCode::DatabaseUnavailable, "The database is out of reach."),
         NotReady::DatabaseUnfit(_) => (ProblemCode::DatabaseIncompatible, "The database does not fit this service."),
     };

@@ -242,7 +242,8 @@ fn exactly_one_participant(fields: &mut FieldReader, user_field: &str, contact_f
             None
         }
         (Some(_), Some(_)) => {
-            let detail = format!("The fields `{user_field}` and `{contact_field}` exclude each other. Give one of them.");
+            let detail =
+                format!("The fields `{user_field}` and `{contact_field}` exclude each other. Give one of them.");
             fields.reject_with(InputError::new(ProblemCode::ConflictingFields, format!("/{contact_field}"), detail));
             None
         }

@@ -120,7 +120,9 @@ fn example(status: u16) -> Problem {
         400 => (ProblemCode::Malformed, "The body is not JSON (line 1, column 2). Correct the body."),
         401 => return Problem::from(&TokenError::Expired),
         403 => return AuthorizationError::Participant.into(),
-        408 => (ProblemCode::RequestTimeout, "The body did not arrive in time. Send the request again, without a pause."),
+        408 => {
+            (ProblemCode::RequestTimeout, "The body did not arrive in time. Send the request again, without a pause.")
+        }
         409 => (
             ProblemCode::ClientMessageIdReused,
             "The `client_message_id` was used for a different message. Give this one a new id.",
