@@ -67,7 +67,7 @@ async fn ask(
         && matches!(status, 429 | 502 | 503 | 504);
     if is_clear {
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
-        return Err(Some(format!("{status} ({})", problem["detail"].as_str().unwrap_or_default())));
+        return Err(Some(format!("{status} ({})", problem["code"].as_str().unwrap_or_default())));
     }
     observations.wrong(format!("{what}: {status} {text}"));
     Err(None)
