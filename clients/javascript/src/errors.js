@@ -4,8 +4,7 @@
 /** @typedef {{ pointer: string, detail: string }} InputError */
 /**
  * The `code` of a problem. docs/api/http.md of the server says what each means.
- * @typedef {
- *   "malformed" | "malformed_request" | "malformed_query" | "repeated_parameter" | "repeated_header" | "invalid_host" |
+ * @typedef {"malformed" | "malformed_request" | "malformed_query" | "repeated_parameter" | "repeated_header" | "invalid_host" |
  *   "invalid_handshake" | "token_missing" | "token_malformed" | "token_unsupported" | "token_key_unknown" |
  *   "token_signature_invalid" | "token_expired" | "token_revoked" | "token_not_yet_valid" | "token_claim_missing" |
  *   "token_claim_invalid" | "ticket_invalid" | "forbidden" | "admin_required" | "origin_not_allowed" | "not_found" |
@@ -13,19 +12,16 @@
  *   "unsupported_media_type" | "unsupported_encoding" | "missing_field" | "missing_parameter" | "unknown_field" |
  *   "unknown_parameter" | "conflicting_fields" | "conflicting_parameters" | "invalid_type" | "invalid_identifier" |
  *   "invalid_uuid" | "invalid_time" | "invalid_cursor" | "out_of_range" | "invalid_value" | "content_empty" |
- *   "content_too_long" | "content_invalid" | "contact_to_contact" | "same_participant" | "invalid_input" |
- *   "upgrade_required" | "websocket_version_unsupported" | "rate_limited" | "responses_unread" | "head_too_large" |
- *   "internal_error" | "bad_gateway" | "overloaded" | "deadline_exceeded" | "starting" | "shutting_down" |
- *   "database_unavailable" | "database_incompatible" | "conversation_busy" | "tickets_unavailable" | "presence_unavailable" |
- *   "relay_unavailable" | "no_server_available" | "gateway_timeout"
- * } ProblemCode
+ *   "content_too_long" | "content_invalid" | "contact_to_contact" | "same_participant" | "invalid_input" | "upgrade_required" |
+ *   "websocket_version_unsupported" | "rate_limited" | "responses_unread" | "head_too_large" | "internal_error" |
+ *   "bad_gateway" | "overloaded" | "deadline_exceeded" | "starting" | "shutting_down" | "database_unavailable" |
+ *   "database_incompatible" | "conversation_busy" | "tickets_unavailable" | "presence_unavailable" | "relay_unavailable" |
+ *   "no_server_available" | "gateway_timeout"} ProblemCode
  */
 /**
  * The codes that only sockets have: of `error` frames, and of closed connections.
- * @typedef {
- *   "unknown_type" | "conversation_required" | "protocol_error" | "invalid_utf8" | "frame_too_large" | "client_too_slow" |
- *   "client_silent" | "too_many_sockets"
- * } SocketCode
+ * @typedef {"unknown_type" | "conversation_required" | "protocol_error" | "invalid_utf8" | "frame_too_large" |
+ *   "client_too_slow" | "client_silent" | "too_many_sockets"} SocketCode
  */
 /**
  * The codes of the SDK itself.
@@ -37,10 +33,8 @@
  * - `outbox_full`, `discarded`: the message is not sent.
  * - `storage`: drafts cannot be stored.
  * - `closed`: the chat or the conversation was closed.
- * @typedef {
- *   "invalid_argument" | "network" | "timeout" | "websocket_blocked" | "origin_blocked" | "token" | "foreign" | "outbox_full" |
- *   "discarded" | "storage" | "closed"
- * } SdkCode
+ * @typedef {"invalid_argument" | "network" | "timeout" | "websocket_blocked" | "origin_blocked" | "token" | "foreign" |
+ *   "outbox_full" | "discarded" | "storage" | "closed"} SdkCode
  */
 /**
  * What a program compares. A newer server may have more codes. It is empty if there is none.

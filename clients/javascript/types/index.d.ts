@@ -4,6 +4,7 @@ export { ChatError } from "./errors.js";
 export { Inbox } from "./inbox/inbox.js";
 export { readToken } from "./auth/token.js";
 export { keyOf } from "./participants/participant.js";
+export type ErrorCode = import("./errors.js").ErrorCode;
 export type Options = import("./types.js").Options;
 export type Message = import("./types.js").Message;
 export type Status = import("./types.js").Status;
