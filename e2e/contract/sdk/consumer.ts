@@ -1,6 +1,6 @@
 // Only compiled: a TypeScript program sees the SDK's types as they are published.
 
-import { connect, type Chat, type ChatError, type Message, type Presence, type Retried, type State, type Work } from "../../../clients/javascript/types/index.js";
+import { connect, type Chat, type ChatError, type ErrorCode, type Message, type Presence, type Retried, type State, type Work } from "../../../clients/javascript/types/index.js";
 import { createLanguage, PeopleDirectory, type Description, type EhrChat, type Resolve } from "../../../clients/javascript/types/element/index.js";
 
 export async function consume(): Promise<void> {
@@ -14,6 +14,8 @@ export async function consume(): Promise<void> {
   const unread: number = chat.inbox().rows.reduce((sum, row) => sum + row.unread_count, 0);
   console.log(sent.status === "read", more, presence?.online, unread);
   chat.on("warning", (error: ChatError) => console.log(error.work satisfies Work | null, error.isForeign));
+  const ended: ErrorCode[] = ["token_expired", "token_revoked"];
+  chat.on("unauthorized", ({ code }: ChatError) => console.log(ended.includes(code), code === "token_expired"));
   chat.on("retrying", (all: readonly Retried[]) => console.log(all.map(({ work, error, peer }) => `${work} ${error.message} ${peer?.user_id}`)));
   chat.on("presence", ({ online }) => console.log(online === null ? "unknown" : online));
   const isIncomplete: boolean = conversation.state === "incomplete" && conversation.retrying.length > 0;
