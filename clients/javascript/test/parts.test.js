@@ -61,7 +61,7 @@ test("the types know every code of the server", async () => {
   const [errors, openapi, websocket] = await Promise.all(["../src/errors.js", "../../../openapi.yaml", "../../../docs/api/websocket.md"].map(file));
   const typed = (name) => [...errors.split("@typedef {").find((text) => text.includes(`} ${name}\n`)).split("}")[0].matchAll(/"(\w+)"/g)].map(([, code]) => code);
   const [, problem] = openapi.split("\n    Problem:\n");
-  const documented = problem.match(/\n {8}code:\n(?: {10}.*\n)*? {10}enum:\n((?: {10}- \w+\n)+)/)[1].match(/\w+/g);
+  const documented = problem.split("\n        code:\n")[1].split("\n          enum:\n")[1].match(/^(?: {10}- \w+\n)+/)[0].match(/\w+/g);
   assert.ok(documented.length > 60);
   assert.deepEqual(typed("ProblemCode").sort(), documented.sort());
   const ofSockets = websocket.split("## Codes")[1].match(/`[a-z][a-z_0-9]*`/g).map((code) => code.slice(1, -1));
