@@ -1,4 +1,5 @@
-//! CORS: headers for browsers, and which origins are allowed. `https://ehr.example` is on the list of this system.
+//! CORS: headers for browsers, and which origins are allowed. `https://ehr.example` is on the list of this system, and it runs
+//! in development mode, which allows pages of this machine.
 
 use e2e::{HttpResponse, TestLocation};
 use reqwest::Method;
@@ -8,6 +9,9 @@ use crate::bad_handshakes::handshake;
 use crate::{ALLOWED_ORIGIN, place};
 
 const FOREIGN: &str = "https://evil.example";
+/// Pages of a developer's own server: this system runs in development mode.
+const THIS_MACHINE: [&str; 4] =
+    ["http://localhost:5173", "https://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:3000"];
 
 fn own(place: &TestLocation) -> String {
     place.base_url.clone()
@@ -23,7 +27,7 @@ async fn foreign_origin_opens_no_socket() {
         let _problem = handshake(&place, &query, &headers).await.expect_problem(403);
     }
     let url = format!("{}?{query}", place.ws_url);
-    for origin in [own(&place).as_str(), ALLOWED_ORIGIN] {
+    for origin in [own(&place).as_str(), ALLOWED_ORIGIN].into_iter().chain(THIS_MACHINE) {
         let headers = [("authorization", bearer.as_str()), ("origin", origin)];
         let mut socket = e2e::Socket::connect_with(&url, &headers).await.unwrap();
         assert_eq!(socket.next().await["type"], "ready", "{origin}");
@@ -67,14 +71,25 @@ async fn cors_headers_name_allowed_origins() {
     assert_eq!((plain.status, plain.header("access-control-allow-methods")), (204, None), "{plain:?}");
 
     let path = format!("/chat/conversations?location_id={}", place.location);
-    for (origin, status, token) in [(ALLOWED_ORIGIN, 200, &doctor.token), (ALLOWED_ORIGIN, 401, &"x".to_owned())] {
+    let invalid = (ALLOWED_ORIGIN, 401, &"x".to_owned());
+    let of_this_machine = THIS_MACHINE.map(|origin| (origin, 200, &doctor.token));
+    for (origin, status, token) in [(ALLOWED_ORIGIN, 200, &doctor.token), invalid].into_iter().chain(of_this_machine) {
         let answer = place.ask(doctor.with_token(token).request(Method::GET, &path).header("origin", origin)).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (status, Some(origin)), "{answer:?}");
         assert!(answer.header("access-control-expose-headers").unwrap().contains("x-request-id"));
         assert_eq!(answer.header("vary"), Some("origin"));
     }
-    let answer = place.ask(doctor.request(Method::GET, &path).header("origin", FOREIGN)).await;
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None));
+    for origin in [FOREIGN, "http://localhost.evil.example:5173", "null"] {
+        let answer = place.ask(doctor.request(Method::GET, &path).header("origin", origin)).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None), "{origin}");
+    }
+    for origin in THIS_MACHINE {
+        let answer = preflight(&place, "/chat/send", "POST", origin).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, Some(origin)));
+        // The SDK's modules are loaded across origins too.
+        let answer = place.ask(place.request(Method::GET, "/sdk/index.js").header("origin", origin)).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(origin)));
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,12 @@ impl Origin {
         self.scheme == "https"
     }
 
+    /// Whether a page came from this machine: `localhost`, `127.0.0.1` or `[::1]`, on any port.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.is_web() && matches!(self.host.as_str(), "localhost" | "127.0.0.1" | "[::1]")
+    }
+
     fn is_web(&self) -> bool {
         self.is_https() || self.scheme == "http"
     }
@@ -168,6 +174,35 @@ mod tests {
             ("capacitor://chat.example", "chat.example"),
         ] {
             assert!(!origin(page).is_at(host), "{page} {host}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for page in [
+            "http://localhost",
+            "http://localhost:5173",
+            "https://LocalHost:8443",
+            "http://127.0.0.1:3000",
+            "https://127.0.0.1",
+            "http://[::1]:3000",
+            "http://[0:0::1]",
+        ] {
+            assert!(origin(page).is_loopback(), "{page}");
+        }
+        for page in [
+            "http://localhost.evil.example:5173",
+            "http://localhost.",
+            "http://app.localhost:5173",
+            "http://notlocalhost",
+            "http://127.0.0.1.evil.example",
+            "http://127.0.0.2",
+            "http://10.0.0.1:5173",
+            "http://[::2]",
+            "http://[::ffff:127.0.0.1]",
+            "capacitor://localhost",
+        ] {
+            assert!(!origin(page).is_loopback(), "{page}");
         }
     }
 

@@ -20,7 +20,7 @@ pub const ALLOWED_ORIGINS: Setting = Setting {
     name: "ALLOWED_ORIGINS",
     default: Some(""),
     help: "whose pages may ask, besides those of this system itself: origins, as https://ehr.example, separated by commas; in \
-           development * for all",
+           development * for all, and pages of localhost, 127.0.0.1 and [::1] always may",
 };
 
 /// Sent with every response: no content sniffing, no frames, no referrer, no use by other sites. Pages have their own policy in
@@ -41,6 +41,8 @@ pub const STRICT_TRANSPORT_SECURITY: &str = "max-age=31536000";
 pub struct AllowedOrigins {
     listed: Vec<Origin>,
     all: bool,
+    /// Pages of this machine, on any port, may: those of a developer's own server. In development mode only.
+    loopback: bool,
 }
 
 /// Text that is no list of origins.
@@ -81,7 +83,8 @@ pub fn source_hash(text: &str) -> String {
 impl AllowedOrigins {
     /// Reads the setting. `None` when something is wrong, which is noted.
     pub fn read(env: &mut Env, mode: Mode) -> Option<Self> {
-        let origins: Self = env.read(&ALLOWED_ORIGINS)?;
+        let mut origins: Self = env.read(&ALLOWED_ORIGINS)?;
+        origins.loopback = mode == Mode::Development;
         if origins.all && mode == Mode::Production {
             env.add_error(&ALLOWED_ORIGINS, "cannot be * while MODE is production");
             return None;
@@ -92,7 +95,7 @@ impl AllowedOrigins {
     /// Whether only pages of this system itself may call it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.all && self.listed.is_empty()
+        !self.all && !self.loopback && self.listed.is_empty()
     }
 
     /// Whether pages of all origins may, which is worth a warning.
@@ -104,7 +107,11 @@ impl AllowedOrigins {
     /// Whether an origin is on the list.
     #[must_use]
     pub fn contains(&self, origin: &str) -> bool {
-        self.all || !self.listed.is_empty() && Origin::parse(origin).is_some_and(|origin| self.listed.contains(&origin))
+        self.all || !self.is_empty() && Origin::parse(origin).is_some_and(|origin| self.lists(&origin))
+    }
+
+    fn lists(&self, origin: &Origin) -> bool {
+        self.listed.contains(origin) || self.loopback && origin.is_loopback()
     }
 
     /// Whether a page of this origin may call the system at `site`: the origin is listed, or the page came from there. A page
@@ -116,7 +123,7 @@ impl AllowedOrigins {
         }
         let Some(origin) = Origin::parse(origin) else { return false };
         let is_own = site.host.is_some_and(|host| origin.is_at(host)) && (origin.is_https() || !site.is_tls);
-        is_own || self.listed.contains(&origin)
+        is_own || self.lists(&origin)
     }
 }
 
@@ -207,14 +214,36 @@ mod tests {
         assert_eq!(origins(" https://A.example:443 ,, * ").to_string(), "https://a.example,*");
     }
 
+    fn read(setting: &'static str, mode: Mode) -> Result<AllowedOrigins, String> {
+        let mut env = Env::from_fn(|_| Some(setting.to_owned()));
+        AllowedOrigins::read(&mut env, mode).ok_or_else(|| env.into_error().to_string())
+    }
+
     #[test]
     fn wildcard_is_rejected_in_production() {
-        let read = |mode| {
-            let mut env = Env::from_fn(|_| Some("*".to_owned()));
-            AllowedOrigins::read(&mut env, mode).ok_or_else(|| env.into_error().to_string())
-        };
-        assert!(read(Mode::Development).unwrap().allows_any());
-        assert!(read(Mode::Production).unwrap_err().contains("ALLOWED_ORIGINS"));
+        assert!(read("*", Mode::Development).unwrap().allows_any());
+        assert!(read("*", Mode::Production).unwrap_err().contains("ALLOWED_ORIGINS"));
+    }
+
+    #[test]
+    fn pages_of_this_machine_are_allowed_only_in_development() {
+        let site = asked_as(Some("localhost:8080"));
+        for setting in ["", "https://ehr.example"] {
+            let (development, production) =
+                (read(setting, Mode::Development).unwrap(), read(setting, Mode::Production).unwrap());
+            for page in ["http://localhost:5173", "https://localhost", "http://127.0.0.1:3000", "http://[::1]:3000"] {
+                assert!(development.allows(page, &site) && development.contains(page), "{page}");
+                assert!(!production.allows(page, &site) && !production.contains(page), "{page}");
+            }
+            for page in ["http://evil.example", "http://localhost.evil.example", "http://192.168.0.7:5173", "null"] {
+                assert!(!development.allows(page, &site) && !development.contains(page), "{page}");
+            }
+            assert!(!development.is_empty() && !development.allows_any());
+            assert_eq!(production.is_empty(), setting.is_empty());
+            assert_eq!(development.contains("https://ehr.example"), !setting.is_empty());
+        }
+        let listed = read("http://localhost:5173", Mode::Production).unwrap();
+        assert!(listed.contains("http://localhost:5173") && !listed.contains("http://localhost:5174"));
     }
 
     proptest! {
