@@ -1,29 +1,85 @@
 """compose.yaml: its schema, real settings, who reaches whom, and what it mounts."""
 
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from images import is_exact
 from places import SERVICES, env_file, run, seconds_to_end, setting_faults
 
 
-def faults(root: Path) -> list[str]:
+def faults(root: Path) -> Iterator[str]:
     deploy = root / "deploy"
     found = run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", deploy / "compose.yaml")
     if found:
-        return found
+        yield from found
+        return
     compose = yaml.safe_load((deploy / "compose.yaml").read_text())
     services = compose["services"]
+    yield from network_faults(services)
+    yield from mount_faults(deploy, services)
+    yield from proxy_faults(deploy, services)
     with tempfile.TemporaryDirectory() as secrets:
         subprocess.run([deploy / "make-secrets", secrets], check=True)
-        found += secret_faults(compose, Path(secrets)) + redis_faults(Path(secrets))
+        yield from secret_faults(compose, Path(secrets))
+        yield from redis_faults(Path(secrets))
         for name, service in services.items():
-            found += program_faults(name, service, Path(secrets))
-    return found + network_faults(services) + mount_faults(deploy, services) + proxy_faults(deploy, services)
+            yield from program_faults(name, service, Path(secrets))
+    yield from development_faults(deploy)
+
+
+def merged(deploy: Path) -> dict[str, Any]:
+    """compose.yaml with compose.dev.yaml, as another implementation of Compose merges them; ValueError has what it says."""
+    with tempfile.TemporaryDirectory() as folder:
+        # It starts no container here, and only asks this program for its version.
+        podman = Path(folder, "podman")
+        podman.write_text("#!/bin/sh\necho podman version 5.0.0\n")
+        podman.chmod(0o755)
+        command = ["podman-compose", "--podman-path", podman, "-f", deploy / "compose.yaml", "-f", deploy / "compose.dev.yaml", "config"]
+        # BIND would open the base's port to the network.
+        env = {"PATH": os.environ["PATH"], "HOME": folder, "BIND": "0.0.0.0"}
+        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    if done.returncode:
+        raise ValueError(f"compose.dev.yaml: {done.stderr.strip()}")
+    result: dict[str, Any] = yaml.safe_load(done.stdout)
+    return result
+
+
+def development_faults(deploy: Path) -> list[str]:
+    """The quick start needs no file, only loopback reaches it, and its keys are marked as public."""
+    try:
+        compose = merged(deploy)
+    except ValueError as error:
+        return [str(error)]
+    found = ["compose.dev.yaml: needs secrets"] if compose.get("secrets") else []
+    services = compose["services"]
+    for name, service in services.items():
+        where = f"compose.dev.yaml: {name}"
+        if service.get("env_file") or service.get("secrets"):
+            found.append(f"{where} needs a file with secrets")
+        found += [f"{where} is open to the network at {port}" for port in service.get("ports", []) if not str(port).startswith("127.0.0.1:")]
+        given = {key: value for key, value in service.get("environment", {}).items() if value is not None}
+        for key, value in given.items():
+            if "/run/secrets/" in value:
+                found.append(f"{where} reads {key} from a secret")
+            if key in ("JWT_SECRET", "AUDIT_KEY") and not (value.startswith("development-") and len(value) >= 32):
+                found.append(f"{where} has a {key} that production would take, or that is too short")
+        program = program_of(service)
+        if program and service.get("command") != ["migrate"]:
+            found += setting_faults(where, program, given)
+            if given.get("MODE") != "development":
+                found.append(f"{where} is not in development mode")
+    for name in ("migrate", "api-1", "api-2"):
+        password = re.findall(r"^postgres://chat:([^@]+)@postgres/chat$", services[name]["environment"]["DATABASE_URL"])
+        if password != [services["postgres"]["environment"].get("POSTGRES_PASSWORD")]:
+            found.append(f"compose.dev.yaml: {name} has not the password of postgres")
+    return found + network_faults(services) + proxy_faults(deploy, services)
 
 
 def program_of(service: dict[str, Any]) -> str | None:
@@ -33,7 +89,7 @@ def program_of(service: dict[str, Any]) -> str | None:
 def program_faults(name: str, service: dict[str, Any], secrets: Path) -> list[str]:
     program = program_of(service)
     if not program:
-        return [] if re.search(r":v?\d", service["image"]) else [f"{name}: an image without a version"]
+        return [] if is_exact(service["image"]) else [f"{name}: {service['image']} has no exact version"]
     found = [f"{name}: {part} is not given up" for part in ("cap_drop", "read_only") if not service.get(part)]
     given = dict(service.get("environment", {}))
     for path in service["env_file"]:

@@ -8,7 +8,24 @@ from places import PROGRAMS, SERVICES, run
 
 
 def faults(root: Path) -> list[str]:
-    return run("hadolint", root / "deploy/Dockerfile") + stage_faults(root) + context_faults(root)
+    return run("hadolint", root / "deploy/Dockerfile") + version_faults(root) + stage_faults(root) + context_faults(root)
+
+
+# Its registry gives these images no versions.
+UNVERSIONED = "gcr.io/distroless/cc-debian12:nonroot"
+
+
+def is_exact(image: str) -> bool:
+    """A digest, or a version with all of its numbers: PostgreSQL has two, others have three."""
+    numbers = r"\d+\.\d+" if image.startswith("postgres:") else r"v?\d+\.\d+\.\d+"
+    return "@sha256:" in image or re.search(rf":{numbers}($|-)", image) is not None
+
+
+def version_faults(root: Path) -> list[str]:
+    text = (root / "deploy/Dockerfile").read_text()
+    images = [image for image in re.findall(r"^(?:FROM|# syntax=)\s*(\S+)", text, re.MULTILINE) if ":" in image]
+    assert len(images) >= 2, images
+    return [f"Dockerfile: {image} has no exact version" for image in images if image != UNVERSIONED and not is_exact(image)]
 
 
 def stage_faults(root: Path) -> list[str]:

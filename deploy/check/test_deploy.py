@@ -1,6 +1,7 @@
 """What lies in deploy/ is sound; and each check finds the mistake that is put into a copy of it."""
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -32,7 +33,19 @@ MISTAKES = [
     ("images", "deploy/Dockerfile", "USER 65532:65532", "USER root", "DL3002"),
     ("images", "deploy/Dockerfile", "USER 65532:65532", "USER nonroot", "runs as root"),
     ("images", "deploy/Dockerfile", "--locked ", "", "--locked"),
-    ("images", "deploy/Dockerfile", "rust:1.95-bookworm", "rust:latest", "DL3007"),
+    ("images", "deploy/Dockerfile", "rust:1.95.0-bookworm", "rust:latest", "DL3007"),
+    ("images", "deploy/Dockerfile", "rust:1.95.0-bookworm", "rust:1.95-bookworm", "has no exact version"),
+    ("images", "deploy/Dockerfile", "FROM rust", "# syntax=docker/dockerfile:1\nFROM rust", "docker/dockerfile:1 has no exact version"),
+    ("compose", "deploy/compose.yaml", "redis:7.4.11-alpine", "redis:7.4-alpine", "redis:7.4-alpine has no exact version"),
+    ("compose", "deploy/compose.yaml", "postgres:17.10-bookworm", "postgres:17-bookworm", "has no exact version"),
+    ("compose", "deploy/compose.yaml", "v3.14.0", "latest", "has no exact version"),
+    ("compose", "deploy/compose.dev.yaml", "ports: !override", "ports:", "is open to the network at 0.0.0.0"),
+    ("compose", "deploy/compose.dev.yaml", "secrets: !reset {}", "", "needs secrets"),
+    ("compose", "deploy/compose.dev.yaml", "env_file: !reset []", "", "needs a file with secrets"),
+    ("compose", "deploy/compose.dev.yaml", ", POSTGRES_PASSWORD_FILE: !reset null", "", "reads POSTGRES_PASSWORD_FILE from a secret"),
+    ("compose", "deploy/compose.dev.yaml", "MODE: development", "MODE: production", "is not in development mode"),
+    ("compose", "deploy/compose.dev.yaml", "JWT_SECRET: development-of", "JWT_SECRET: made-of", "production would take"),
+    ("compose", "deploy/compose.dev.yaml", "POSTGRES_PASSWORD: development", "POSTGRES_PASSWORD: other", "has not the password of postgres"),
     ("images", "deploy/Dockerfile", "HEALTHCHECK", "# HEALTHCHECK", "api-service has no"),
     ("images", ".dockerignore", "docs\n", "docs\nmigrations\n", "leaves out migrations"),
     ("images", ".dockerignore", "docs\n", "**/console\n", "leaves out clients/console/"),
@@ -108,6 +121,20 @@ MISTAKES = [
     ("monitoring", "deploy/monitoring/grafana/dashboards/ehr-chat.json", '"uid": "prometheus"', '"uid": "influx"', "not provisioned"),
     ("monitoring", "deploy/monitoring/grafana/dashboards/ehr-chat.json", "sum(ehr_chat_gateway_sockets)", "sum(ehr_chat_gateway_sockets", "unclosed left parenthesis"),
 ]
+
+
+def test_secrets_that_exist_stay_and_are_named(tmp_path: Path) -> None:
+    def make() -> str:
+        return subprocess.run([ROOT / "deploy/make-secrets", tmp_path], capture_output=True, text=True, check=True).stdout
+
+    assert make() == ""
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    (tmp_path / "relay_keys").unlink()
+    said = make().splitlines()
+    after = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"relay_keys"}
+    assert sorted(said[:-1]) == sorted(f"kept {name}, which exists" for name in before if name != "relay_keys")
+    assert said[-1].startswith("to replace a value, remove its file")
 
 
 @pytest.mark.parametrize("check", CHECKS)
