@@ -4,8 +4,8 @@
 
 use metrics::gauge;
 use shared::contract::redis::keys::{AUDIT_STREAM, CONVERSATION_CHECK_STREAM, RECEIPT_STREAM};
-use shared::kit::telemetry::MetricKind::{Counter, Gauge, Histogram};
-use shared::kit::telemetry::{LOG_LINES_DROPPED, MetricSpec, PROCESS_START_TIME, SERVICE_READY};
+use shared::kit::telemetry::exporter::MetricKind::{Counter, Gauge, Histogram};
+use shared::kit::telemetry::exporter::{LOG_LINES_DROPPED, MetricSpec, SERVICE_READY};
 
 use crate::state::AppState;
 use crate::store::REASONS;
@@ -92,12 +92,12 @@ pub const METRICS: &[MetricSpec] = &[
     MetricSpec::new(
         Counter,
         "ehr_chat_outbox_failed_total",
-        "rows of the outbox that were set aside because they cannot be rebuilt",
+        "rows of the outbox that failed because they cannot be rebuilt",
     )
     .with_label("reason", REASONS),
     MetricSpec::new(Gauge, "ehr_chat_publish_deferred", "conversations and nodes of Redis whose events are refused")
         .with_label("what", &["conversation", "node"]),
-    MetricSpec::new(Counter, "ehr_chat_publish_refusals_total", "times that a conversation or a node was set aside")
+    MetricSpec::new(Counter, "ehr_chat_publish_refusals_total", "times that a conversation or a node was deferred")
         .with_label("what", &["conversation", "node"]),
     MetricSpec::new(
         Counter,
@@ -187,7 +187,6 @@ pub const METRICS: &[MetricSpec] = &[
         .with_label("outcome", &["changed", "failed"]),
     LOG_LINES_DROPPED,
     SERVICE_READY,
-    PROCESS_START_TIME,
     MetricSpec::new(Counter, "ehr_chat_trace_exports_total", "batches of spans for the collector")
         .with_label("outcome", &["sent", "failed"]),
 ];
@@ -216,7 +215,7 @@ mod tests {
     fn metric_names_have_unit_suffix() {
         for MetricSpec { kind, name, .. } in METRICS {
             assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
-            assert!(name.starts_with("ehr_chat_") || *name == PROCESS_START_TIME.name, "{name}");
+            assert!(name.starts_with("ehr_chat_"), "{name}");
             assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");
         }
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use shared::contract::event::relay_keys::RelayKeys;
 use shared::contract::token::cache::TokenCache;
 use shared::contract::token::{KeySetCache, Verifier};
@@ -11,6 +10,7 @@ use shared::kit::env::mode::Mode;
 use shared::kit::net::file_descriptors;
 use shared::kit::redis::{ClientOptions, RedisNodes};
 use shared::kit::shutdown::Shutdown;
+use shared::kit::telemetry::exporter::MetricsExporter;
 use shared::kit::telemetry::trace::Tracing;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -72,7 +72,7 @@ pub struct Listeners {
 pub async fn run(
     config: Config,
     listeners: Listeners,
-    metrics: Option<PrometheusHandle>,
+    metrics: Option<MetricsExporter>,
     stopping: Shutdown,
 ) -> Result<(), ServeError> {
     let shutdown = after(&stopping, config.listen.drain);

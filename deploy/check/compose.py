@@ -94,12 +94,19 @@ def program_faults(name: str, service: dict[str, Any], secrets: Path) -> list[st
     given = dict(service.get("environment", {}))
     for path in service["env_file"]:
         given |= env_file(secrets / Path(path).name)
+    if has_plaintext_link(given) and given.get("MODE", "production") == "production" and given.get("PLAINTEXT_LINKS") != "private-network":
+        found.append(f"{name}: does not start, because a link has no TLS")
     if service.get("command") == ["migrate"]:
         return found + [f for f in setting_faults(name, program, given) if "knows no" in f]
     found += setting_faults(name, program, given)
     if int(service["stop_grace_period"].removesuffix("s")) <= seconds_to_end(program, given):
         found.append(f"{name}: is killed before it has ended by itself")
     return found
+
+
+def has_plaintext_link(given: dict[str, str]) -> bool:
+    database, redis = given.get("DATABASE_URL"), given.get("REDIS_URL")
+    return bool(database and not re.search(r"[?&]sslmode=(require|verify-)", database)) or bool(redis and not redis.startswith("rediss"))
 
 
 def network_faults(services: dict[str, Any]) -> list[str]:

@@ -31,6 +31,8 @@ def version_faults(root: Path) -> list[str]:
 def stage_faults(root: Path) -> list[str]:
     text = (root / "deploy/Dockerfile").read_text()
     found = [] if re.search(r"cargo build .*--locked", text) else ["Dockerfile: builds without --locked"]
+    if not re.search(r'^ARG REVISION.*EHR_CHAT_COMMIT="\$REVISION" cargo build', text, re.MULTILINE | re.DOTALL):
+        found.append("Dockerfile: the build does not name the commit")
     stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", text, re.MULTILINE | re.DOTALL))
     user = re.search(r"^USER (\d+):(\d+)$", stages.get("runtime", ""), re.MULTILINE)
     if not user or "0" in user.groups():

@@ -19,6 +19,7 @@ const AMBIENT: &[&str] = &[
     "JWKS_URL",
     "AUDIT_KEY",
     "MODE",
+    "PLAINTEXT_LINKS",
     "ALLOWED_ORIGINS",
     "PORT",
     "BIND",

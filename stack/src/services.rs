@@ -25,7 +25,7 @@ const DATABASE_VARIABLES: [&str; 10] = [
 
 /// Better for one machine than the services' own defaults; the caller's environment wins. Sockets close within two seconds,
 /// because a developer waits for the end. Limits are off: local measurements have few participants at one address.
-const DEFAULTS: [(&str, &str); 14] = [
+const DEFAULTS: [(&str, &str); 13] = [
     ("LOG_FORMAT", "text"),
     ("LOG_LEVEL", "info"),
     ("DRAIN_SECONDS", "2"),
@@ -39,8 +39,6 @@ const DEFAULTS: [(&str, &str); 14] = [
     ("RATE_LIMIT_NO_TOKEN_BURST", "10000"),
     ("MAX_SOCKETS_PER_PARTICIPANT", "0"),
     ("HANDSHAKES_PER_PARTICIPANT_PER_SECOND", "0"),
-    // For the secret that `secret` makes.
-    ("MODE", "development"),
 ];
 
 /// Settings of every service.
@@ -57,6 +55,11 @@ pub(crate) struct ServiceEnv {
     /// The same Redis as the gateways reach it; `redis_url` when there is no other way to it.
     pub gateway_redis_url: Option<String>,
     pub jwt_secret: String,
+    /// `MODE` of every service and of the migration.
+    pub mode: String,
+    /// Whether the stack started PostgreSQL and Redis: on loopback, also those of a cluster, whose nodes production does not take for
+    /// parts of this machine.
+    pub has_own_backends: bool,
     /// Of the audit trail; gateways do not get it.
     pub audit_key: String,
 }
@@ -109,6 +112,7 @@ impl ServiceEnv {
             .env("ADMIN_ADDR", format!("127.0.0.1:{admin_port}"))
             .env("REDIS_URL", &self.redis_url)
             .env("JWT_SECRET", &self.jwt_secret);
+        program = self.with_mode(program);
         for (variable, default) in DEFAULTS {
             if std::env::var_os(variable).is_none() {
                 program = program.env(variable, default);
@@ -121,12 +125,18 @@ impl ServiceEnv {
     pub(crate) fn migration(&self, data: &DataDir) -> Program {
         let program = Program::new("migrate", self.binaries.join("api-service"), data.log("migrate"));
         let role = self.service_role.unwrap_or_default();
-        program
+        self.with_mode(program)
             .args(["migrate"])
             .env("DATABASE_SERVICE_ROLE", role)
             .env("DATABASE_URL", &self.database_url)
             .env("JWT_SECRET", &self.jwt_secret)
             .env("REDIS_URL", &self.redis_url)
+    }
+
+    /// Production refuses plaintext links to other machines; links to what the stack started leave this machine never.
+    fn with_mode(&self, program: Program) -> Program {
+        let program = program.env("MODE", &self.mode);
+        if self.has_own_backends { program.env("PLAINTEXT_LINKS", "private-network") } else { program }
     }
 
     /// A token, as `api-service token` prints it.

@@ -109,6 +109,7 @@ impl System {
             service_env.service_database_url.clone_from(&self.env.service_database_url);
             service_env.service_role = self.postgres.is_some().then_some(SERVICE_ROLE);
             service_env.redis_url.clone_from(&self.env.redis_url);
+            service_env.has_own_backends = self.postgres.is_some() && !self.redis.is_empty();
             self.start_services(&service_env, &public).await?;
             Some(service_env)
         };
@@ -153,6 +154,8 @@ impl System {
             redis_url: String::new(),
             gateway_redis_url: self.options.gateway_redis_url.clone().filter(|url| !url.is_empty()),
             jwt_secret: self.env.jwt_secret.clone(),
+            mode: self.env.mode.clone(),
+            has_own_backends: false,
             audit_key: self.env.audit_key.clone(),
         };
         service_env.ensure_built()?;

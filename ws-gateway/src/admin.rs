@@ -13,10 +13,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use metrics::gauge;
-use metrics_exporter_prometheus::PrometheusHandle;
 use shared::contract::http::problem_stream::ProblemStream;
 use shared::kit::net::accept::{AcceptLoop, AcceptMetrics, Accepted};
-use shared::kit::telemetry::SERVICE_READY;
+use shared::kit::telemetry::exporter::{MetricsExporter, SERVICE_READY};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -32,7 +31,7 @@ const MAX_REQUESTS: usize = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until this future is dropped. Only the first gateway of a process has `metrics`.
-pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Option<PrometheusHandle>) {
+pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Option<MetricsExporter>) {
     let counters = AcceptMetrics { throttled: None, errors: "ehr_chat_gateway_accept_errors_total" };
     let accept_loop = AcceptLoop::new(listener, Arc::new(Semaphore::new(MAX_REQUESTS)), counters);
     let serve = |Accepted { tcp, permit, .. }| {
@@ -57,7 +56,7 @@ pub(crate) async fn serve(app: Arc<AppState>, listener: TcpListener, metrics: Op
 
 async fn respond(
     app: &Arc<AppState>,
-    metrics: Option<&PrometheusHandle>,
+    metrics: Option<&MetricsExporter>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let id = http::request_id_of(request.headers());

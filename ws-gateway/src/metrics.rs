@@ -2,8 +2,8 @@
 //!
 //! A test compares this list with docs/operate/metrics.md.
 
-use shared::kit::telemetry::MetricKind::{Counter, Gauge, Histogram};
-use shared::kit::telemetry::{LOG_LINES_DROPPED, MetricSpec, PROCESS_START_TIME, SERVICE_READY};
+use shared::kit::telemetry::exporter::MetricKind::{Counter, Gauge, Histogram};
+use shared::kit::telemetry::exporter::{LOG_LINES_DROPPED, MetricSpec, SERVICE_READY};
 
 const OUTCOMES: &[&str] = &[
     "accepted",
@@ -184,7 +184,6 @@ pub(crate) const METRICS: &[MetricSpec] = &[
         .with_label("outcome", &["changed", "failed"]),
     LOG_LINES_DROPPED,
     SERVICE_READY,
-    PROCESS_START_TIME,
     MetricSpec::new(Counter, "ehr_chat_trace_exports_total", "batches of spans for the collector")
         .with_label("outcome", &["sent", "failed"]),
 ];
@@ -197,7 +196,7 @@ mod tests {
     fn metric_names_follow_prometheus_conventions() {
         for MetricSpec { kind, name, .. } in METRICS {
             assert_eq!(*kind == Counter, name.ends_with("_total"), "{name}");
-            assert!(name.starts_with("ehr_chat_") || *name == PROCESS_START_TIME.name, "{name}");
+            assert!(name.starts_with("ehr_chat_"), "{name}");
             assert!(*kind != Histogram || name.ends_with("_seconds") || name.ends_with("_size"), "{name}");
         }
     }

@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 /// REST service of the EHR chat
 #[derive(Parser)]
-#[command(version, after_help = shared::kit::env::help(crate::config::SETTINGS))]
+#[command(version, after_help = shared::kit::env::help(&crate::config::settings()))]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -67,7 +67,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         task: KeyTask,
     },
-    /// Events that could not be published and were set aside (needs DATABASE_URL, and AUDIT_KEY or JWT_SECRET)
+    /// Failed outbox rows: events that could not be published (needs DATABASE_URL, and AUDIT_KEY or JWT_SECRET)
     #[command(subcommand)]
     Outbox(OutboxCommand),
     /// Probe `/healthz` on ADMIN_ADDR, for container health checks

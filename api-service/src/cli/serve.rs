@@ -4,6 +4,7 @@ use shared::kit::env::Env;
 use shared::kit::net::{self, file_descriptors};
 use shared::kit::shutdown::Shutdown;
 use shared::kit::telemetry;
+use shared::kit::telemetry::exporter::{BuildInfo, MetricsExporter};
 
 use super::error::CommandError;
 use crate::serve::{Listeners, run};
@@ -15,7 +16,8 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     let _logs = telemetry::init_logging(config.log_format, &config.log_level)?;
     file_descriptors::raise_limit();
     let shutdown = Shutdown::on_signal()?;
-    let metrics = telemetry::init_metrics(metrics::METRICS, &shutdown)?;
+    let build = BuildInfo::new("api-service", env!("CARGO_PKG_VERSION"), option_env!("EHR_CHAT_COMMIT"));
+    let metrics = MetricsExporter::install(build, metrics::METRICS, &shutdown)?;
     let listen = |address| net::listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
     let listeners = Listeners { public: listen(config.listen.public)?, admin: listen(config.listen.admin)? };
     tracing::info!(listen = %config.listen.public, admin = %config.listen.admin, "api-service serves");

@@ -6,6 +6,7 @@ use shared::contract::token::settings::{self, JWT_SECRET};
 use shared::kit::crypto::key_ring::KeyRing;
 use shared::kit::env::{ConfigError, Env, Secret};
 
+use super::complete;
 use super::listen::ADMIN_ADDR;
 use crate::audit::settings::{AuditKey, read_audit_keys, read_own_audit_key};
 use crate::envelope::settings::{CONTENT_KEYS, read_content_keys};
@@ -15,95 +16,126 @@ use crate::store::settings::{DATABASE_SERVICE_ROLE, DatabaseConfig, Role, read_d
 ///
 /// # Errors
 /// [`ConfigError`] with every mistake.
-pub fn migrate(mut env: Env) -> Result<(DatabaseConfig, Option<Role>), ConfigError> {
-    let database = read_database(&mut env);
+pub fn migrate(env: Env) -> Result<(DatabaseConfig, Option<Role>), ConfigError> {
+    complete(env, read_migrate)
+}
+
+fn read_migrate(env: &mut Env) -> Option<(DatabaseConfig, Option<Role>)> {
+    let database = read_database(env);
     let role = env.read_optional(&DATABASE_SERVICE_ROLE);
-    database.zip(role).ok_or_else(|| env.into_error())
+    database.zip(role)
 }
 
 /// For commands that work on the database: each writes an audit entry.
 ///
 /// # Errors
 /// [`ConfigError`] with every mistake.
-pub fn audit(mut env: Env) -> Result<(DatabaseConfig, AuditKey), ConfigError> {
-    let database = read_database(&mut env);
-    let key = read_own_audit_key(&mut env);
-    database.zip(key).ok_or_else(|| env.into_error())
+pub fn audit(env: Env) -> Result<(DatabaseConfig, AuditKey), ConfigError> {
+    complete(env, read_audit)
+}
+
+fn read_audit(env: &mut Env) -> Option<(DatabaseConfig, AuditKey)> {
+    let database = read_database(env);
+    let key = read_own_audit_key(env);
+    database.zip(key)
 }
 
 /// For `revoke`: the database, the audit key, and the maximum lifetime of a token in seconds.
 ///
 /// # Errors
 /// [`ConfigError`] with every mistake.
-pub fn revoke(mut env: Env) -> Result<(DatabaseConfig, AuditKey, i64), ConfigError> {
-    let database = read_database(&mut env);
-    let key = read_own_audit_key(&mut env);
-    let max_lifetime = settings::read_max_lifetime(&mut env);
-    let read = (|| Some((database?, key?, max_lifetime?)))();
-    read.ok_or_else(|| env.into_error())
+pub fn revoke(env: Env) -> Result<(DatabaseConfig, AuditKey, i64), ConfigError> {
+    complete(env, read_revoke)
+}
+
+fn read_revoke(env: &mut Env) -> Option<(DatabaseConfig, AuditKey, i64)> {
+    let database = read_database(env);
+    let key = read_own_audit_key(env);
+    let max_lifetime = settings::read_max_lifetime(env);
+    Some((database?, key?, max_lifetime?))
 }
 
 /// The maximum lifetime of a token, in seconds.
 ///
 /// # Errors
 /// [`ConfigError`]
-pub fn max_lifetime(mut env: Env) -> Result<i64, ConfigError> {
-    settings::read_max_lifetime(&mut env).ok_or_else(|| env.into_error())
+pub fn max_lifetime(env: Env) -> Result<i64, ConfigError> {
+    complete(env, settings::read_max_lifetime)
 }
 
 /// For `audit verify`: the database, all audit keys, and the content keys if they are set.
 ///
 /// # Errors
 /// [`ConfigError`] with every mistake.
-pub fn verify(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>), ConfigError> {
-    let database = read_database(&mut env);
-    let keys = read_audit_keys(&mut env);
-    let content = read_content_keys(&mut env);
-    let read = (|| Some((database?, keys?, content?)))();
-    read.ok_or_else(|| env.into_error())
+pub fn verify(env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>), ConfigError> {
+    complete(env, read_verify)
+}
+
+fn read_verify(env: &mut Env) -> Option<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>)> {
+    let database = read_database(env);
+    let keys = read_audit_keys(env);
+    let content = read_content_keys(env);
+    Some((database?, keys?, content?))
 }
 
 /// For `audit export`: the database and all audit keys. The first key signs the entry of the export.
 ///
 /// # Errors
 /// [`ConfigError`] with every mistake.
-pub fn export(mut env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), ConfigError> {
-    let database = read_database(&mut env);
-    let keys = read_audit_keys(&mut env);
-    database.zip(keys).ok_or_else(|| env.into_error())
+pub fn export(env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), ConfigError> {
+    complete(env, read_export)
+}
+
+fn read_export(env: &mut Env) -> Option<(DatabaseConfig, Vec<AuditKey>)> {
+    let database = read_database(env);
+    let keys = read_audit_keys(env);
+    database.zip(keys)
 }
 
 /// For `keys`.
 ///
 /// # Errors
 /// [`ConfigError`] with every mistake.
-pub fn keys(mut env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), ConfigError> {
-    let database = read_database(&mut env);
-    let audit_key = read_own_audit_key(&mut env);
-    let content = read_content_keys(&mut env);
+pub fn keys(env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), ConfigError> {
+    complete(env, read_keys)
+}
+
+fn read_keys(env: &mut Env) -> Option<(DatabaseConfig, AuditKey, KeyRing)> {
+    let database = read_database(env);
+    let audit_key = read_own_audit_key(env);
+    let content = read_content_keys(env);
     if matches!(content, Some(None)) {
         env.add_error(&CONTENT_KEYS, "is required");
     }
-    let keys = (|| Some((database?, audit_key?, content??)))();
-    keys.ok_or_else(|| env.into_error())
+    Some((database?, audit_key?, content??))
 }
 
 /// For the health check.
 ///
 /// # Errors
 /// [`ConfigError`] with every mistake.
-pub fn admin(mut env: Env) -> Result<SocketAddr, ConfigError> {
-    env.read(&ADMIN_ADDR).ok_or_else(|| env.into_error())
+pub fn admin(env: Env) -> Result<SocketAddr, ConfigError> {
+    complete(env, |env| env.read(&ADMIN_ADDR))
 }
 
 /// For `token`.
 ///
 /// # Errors
 /// [`ConfigError`] with every mistake.
-pub fn secret(mut env: Env) -> Result<Secret, ConfigError> {
-    let secret = settings::read_secret(&mut env, |_| Ok(()));
+pub fn secret(env: Env) -> Result<Secret, ConfigError> {
+    complete(env, read_secret)
+}
+
+fn read_secret(env: &mut Env) -> Option<Secret> {
+    let secret = settings::read_secret(env, |_| Ok(()));
     if let Some(None) = secret {
         env.add_error(&JWT_SECRET, "is required");
     }
-    secret.flatten().ok_or_else(|| env.into_error())
+    secret.flatten()
+}
+
+/// Asks for the settings of every command, for the list of `--help`.
+pub(super) fn read_all(env: &mut Env) {
+    let _incomplete = (read_migrate(env), read_revoke(env), read_verify(env), read_export(env), read_keys(env));
+    let _incomplete = (read_audit(env), read_secret(env));
 }

@@ -112,8 +112,8 @@ fn only_development_derives_audit_key() {
 
 #[test]
 fn settings_all_have_help() {
-    let help = shared::kit::env::help(SETTINGS);
-    for setting in SETTINGS {
+    let help = shared::kit::env::help(&settings());
+    for setting in settings() {
         assert!(help.contains(setting.name) && !setting.help.is_empty());
     }
 }
@@ -171,4 +171,23 @@ fn insecure_settings_cause_warnings() {
     assert_eq!(production(&[]).unwrap().warnings, [""; 0]);
     let config = production(&[("ADMIN_ADDR", "0.0.0.0:9081"), ("TRUSTED_PROXIES", "0.0.0.0/0")]).unwrap();
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+}
+
+#[test]
+fn settings_are_listed_in_any_environment() {
+    let names = |settings: &[Setting]| settings.iter().map(|setting| setting.name).collect::<Vec<_>>();
+    let complete = names(&settings());
+    for name in ["PLAINTEXT_LINKS", "AUDIT_PREVIOUS_KEYS", "DATABASE_SERVICE_ROLE", "OTEL_TRACES_SAMPLER_ARG"] {
+        assert!(complete.contains(&name), "{name}: {complete:?}");
+    }
+    for mode in [None, Some("development"), Some("x")] {
+        let mut env =
+            Env::from_fn(move |name| if name == "MODE" { mode.map(str::to_owned) } else { Some("x".to_owned()) });
+        let _incomplete = read_all(&mut env);
+        commands::read_all(&mut env);
+        let (mut read, mut listed) = (names(env.settings()), complete.clone());
+        read.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(read, listed, "{mode:?}");
+    }
 }

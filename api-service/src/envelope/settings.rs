@@ -26,8 +26,8 @@ pub(crate) const CONTENT_KEYS_FILE: Setting =
 pub(crate) const CONTENT_KEYS_COMMAND: Setting = Setting {
     name: "CONTENT_KEYS_COMMAND",
     default: Some(""),
-    help: "a shell command that prints what CONTENT_KEYS would, within 10 seconds: for a vault or a key service; run once, \
-           at the start",
+    help: "a program and its arguments, quoted as in a shell, that prints what CONTENT_KEYS would, within 10 seconds: for a \
+           vault or a key service; run once, at the start, without a shell",
 };
 
 /// All keys of content.
@@ -89,9 +89,13 @@ struct KeyCommand(KeyRing);
 /// Why a command gave no keys. Never contains its output.
 #[derive(Debug, thiserror::Error)]
 enum KeyCommandError {
-    #[error("cannot be run: {0}")]
+    #[error("has a quote that is not closed, or ends with a backslash")]
+    BadQuoting,
+    #[error("names no program")]
+    Empty,
+    #[error("cannot be run: {0}; it names a program and its arguments, and no shell runs it")]
     NotStarted(std::io::ErrorKind),
-    #[error("has failed ({0})")]
+    #[error("has failed ({0}); no shell runs it, so $ and | have no meaning")]
     Failed(std::process::ExitStatus),
     #[error("has not ended in time")]
     TimedOut,
@@ -109,8 +113,10 @@ impl FromStr for KeyCommand {
 
 fn run_command(command: &str, timeout: Duration) -> Result<KeyCommand, KeyCommandError> {
     let failed = |error: std::io::Error| KeyCommandError::NotStarted(error.kind());
-    let mut child = Command::new("sh")
-        .args(["-c", command])
+    let words = shlex::split(command).ok_or(KeyCommandError::BadQuoting)?;
+    let (program, arguments) = words.split_first().ok_or(KeyCommandError::Empty)?;
+    let mut child = Command::new(program)
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // Its error output may contain secrets.
@@ -158,7 +164,8 @@ mod tests {
 
     #[test]
     fn keys_are_read_from_command() {
-        let config = read_with(&[("CONTENT_KEYS_COMMAND", &format!("echo {A}; echo ' '")), ("RELAY_KEYS", B)]).unwrap();
+        let config =
+            read_with(&[("CONTENT_KEYS_COMMAND", &format!("printf '%s\\n \\n' {A}")), ("RELAY_KEYS", B)]).unwrap();
         assert_eq!(config.content.unwrap().current().unwrap().as_str(), "a");
         assert_eq!(config.relay.unwrap().current().unwrap().as_str(), "b");
         assert!(read_with(&[]).unwrap().content.is_none());
@@ -166,12 +173,48 @@ mod tests {
 
     #[test]
     fn failed_command_hides_its_output() {
-        for command in ["echo hunter2", "echo hunter2; echo hunter2 >&2; exit 3", "hunter2-is-no-command"] {
+        for command in ["echo hunter2", "sh -c 'echo hunter2; echo hunter2 >&2; exit 3'", "hunter2-is-no-command"] {
             let mistakes = read_with(&[("CONTENT_KEYS_COMMAND", command), ("RELAY_KEYS", B)]).unwrap_err();
             assert!(mistakes.len() == 1 && mistakes[0].starts_with("CONTENT_KEYS_COMMAND"), "{mistakes:?}");
             assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
         }
-        assert!(matches!(run_command("exec sleep 60", Duration::ZERO), Err(KeyCommandError::TimedOut)));
+        assert!(matches!(run_command("sleep 60", Duration::ZERO), Err(KeyCommandError::TimedOut)));
+    }
+
+    #[test]
+    fn command_is_an_argument_vector() {
+        let keys = format!("{A},{B}");
+        for command in [
+            format!("printf %s%s%s {A} , {B}"),
+            format!("printf '%s' '{keys}'"),
+            format!("printf \"%s\" \"{keys}\""),
+            format!("printf %s\\ {keys}"),
+            format!("/usr/bin/env printf '%s' {keys}"),
+        ] {
+            let KeyCommand(ring) =
+                run_command(&command, COMMAND_TIMEOUT).unwrap_or_else(|error| panic!("{command}: {error}"));
+            assert_eq!(ring.current().unwrap().as_str(), "a", "{command}");
+        }
+        // A shell would print the keys of both commands, or run the second.
+        for command in [format!("echo {A}; true"), format!("false || echo {A}"), format!("echo $(echo {A})")] {
+            let mistakes = read_with(&[("CONTENT_KEYS_COMMAND", &command), ("RELAY_KEYS", B)]).unwrap_err();
+            assert!(mistakes.len() == 1 && mistakes[0].starts_with("CONTENT_KEYS_COMMAND: "), "{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn bad_quoting_is_named() {
+        for (command, why) in [
+            ("vault kv get 'hunter2", "quote that is not closed"),
+            ("vault kv get \"hunter2", "quote that is not closed"),
+            ("vault hunter2\\", "ends with a backslash"),
+            ("   ", "names no program"),
+            ("# hunter2", "names no program"),
+        ] {
+            let mistakes = read_with(&[("CONTENT_KEYS_COMMAND", command), ("RELAY_KEYS", B)]).unwrap_err();
+            assert!(mistakes.len() == 1 && mistakes[0].contains(why), "{command}: {mistakes:?}");
+            assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
+        }
     }
 
     #[test]

@@ -288,11 +288,11 @@ fn log_rejection(target: &RejectionTarget, rejection: &PublishRejection) {
     match target {
         RejectionTarget::Conversation(channel) => {
             let (location, conversation) = channel.conversation().unwrap_or_default();
-            tracing::error!(location, conversation, error, "conversation set aside");
+            tracing::error!(location, conversation, error, "conversation deferred");
             metrics::counter!("ehr_chat_publish_refusals_total", "what" => "conversation").increment(1);
         }
         RejectionTarget::Node(node) => {
-            tracing::error!(%node, error, "Redis node set aside");
+            tracing::error!(%node, error, "Redis node deferred");
             metrics::counter!("ehr_chat_publish_refusals_total", "what" => "node").increment(1);
         }
     }

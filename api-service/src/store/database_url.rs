@@ -1,6 +1,8 @@
 //! The URL of PostgreSQL.
 
 use shared::kit::env::Secret;
+use shared::kit::net::plaintext_links::is_this_machine;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Config, Error};
 
 /// Parses a URL.
@@ -21,6 +23,34 @@ pub(super) fn check(url: &Secret) -> Result<(), String> {
     match config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         true => Err("names no host".to_owned()),
         false => Ok(()),
+    }
+}
+
+/// What a URL says about the security of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Whether TLS is required, possible or off.
+    pub(super) mode: SslMode,
+    /// Whether no server is on another machine.
+    pub(super) is_local: bool,
+}
+
+/// Reads the link that a URL describes; `None` for what [`check`] rejects.
+pub(super) fn link(url: &Secret) -> Option<Link> {
+    let config = parse(url).ok()?;
+    Some(Link { mode: config.get_ssl_mode(), is_local: is_local(&config) })
+}
+
+/// Whether no host is on another machine. The driver connects to `hostaddr`, and `host` is then only a name.
+fn is_local(config: &Config) -> bool {
+    let addresses = config.get_hostaddrs();
+    let is_local_host = |host: &Host| match host {
+        Host::Tcp(name) => is_this_machine(name),
+        Host::Unix(_) => true,
+    };
+    match addresses.is_empty() {
+        true => config.get_hosts().iter().all(is_local_host),
+        false => addresses.iter().all(|address| address.to_canonical().is_loopback()),
     }
 }
 

@@ -3,6 +3,7 @@
 use deadpool_postgres::PoolError;
 use shared::contract::ids::{LocationId, MessageId};
 use shared::kit::crypto::seal::SealError;
+use shared::kit::net::tls;
 use tokio_postgres::error::SqlState;
 
 use crate::envelope::EnvelopeError;
@@ -70,6 +71,11 @@ impl From<tokio_postgres::Error> for StoreError {
             // No SQLSTATE: the error arose on this side. Either the connection broke, or the types do not match.
             let source = std::error::Error::source(&error);
             // Operators need the reason of a failed connection, for example a certificate.
+            if let Some(cause) = source.filter(|_| tls::is_tls_error(&error)) {
+                return Self::Unavailable(
+                    format!("{error}: {cause}; DATABASE_CA_FILE names the trusted authorities").into(),
+                );
+            }
             if let Some(cause) = source.filter(|cause| cause.is::<std::io::Error>()) {
                 return Self::Unavailable(format!("{error}: {cause}").into());
             }

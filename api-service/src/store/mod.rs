@@ -80,7 +80,7 @@ impl Store {
     /// A store of the background class, which connects on first use. `audit` is the key of the audit trail.
     ///
     /// # Errors
-    /// When the URL is invalid, contradicts DATABASE_CA_FILE, or needs TLS without any certificate authority.
+    /// When the URL is invalid, or needs TLS without any certificate authority.
     pub fn new(config: &DatabaseConfig, audit: AuditKey) -> Result<Self, StoreError> {
         let (postgres, connector) = Connector::new(config)?;
         let server: Arc<ServerIdentity> = Arc::default();

@@ -1,15 +1,17 @@
 //! Settings of PostgreSQL, and the share of connections of each class of work.
 
 use shared::kit::env::{Env, Secret, Setting};
+use shared::kit::net::plaintext_links::PlaintextLinks;
 use shared::kit::net::tls::CaFile;
+use tokio_postgres::config::SslMode;
 
 use super::database_url;
 
 pub(crate) const DATABASE_URL: Setting = Setting {
     name: "DATABASE_URL",
     default: None,
-    help: "PostgreSQL 14 or newer: postgres://user:password@host:port/database[?sslmode=require]; with TLS the server \
-           must always prove its name",
+    help: "PostgreSQL 14 or newer: postgres://user:password@host:port/database[?sslmode=verify-full]; with TLS, \
+           which production requires, the server must prove its name",
 };
 pub(crate) const DATABASE_CA_FILE: Setting = Setting {
     name: "DATABASE_CA_FILE",
@@ -112,11 +114,15 @@ impl std::str::FromStr for Role {
 }
 
 pub(crate) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
+    let plaintext = PlaintextLinks::read(env);
     let url = env.read_checked(&DATABASE_URL, database_url::check);
     let ca = env.read_optional(&DATABASE_CA_FILE);
     let total = env.read_number(&DATABASE_POOL_SIZE, PoolSizes::MIN_TOTAL..=1_000);
     let write = env.read_optional::<usize>(&DATABASE_WRITE_CONNECTIONS);
     let background = env.read_optional::<usize>(&DATABASE_BACKGROUND_CONNECTIONS);
+    if let (Some(url), Some(ca)) = (&url, &ca) {
+        check_link(env, plaintext, url, ca.as_ref());
+    }
     let defaults = PoolSizes::from_total(total?);
     let pool = PoolSizes {
         write: write?.unwrap_or(defaults.write),
@@ -134,6 +140,21 @@ pub(crate) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
     }
     let is_good = pool.write > 0 && pool.background >= PoolSizes::MIN_BACKGROUND && pool.read() > 0;
     Some(DatabaseConfig { url: url?, ca: ca?, pool: is_good.then_some(pool)? })
+}
+
+fn check_link(env: &mut Env, plaintext: PlaintextLinks, url: &Secret, ca: Option<&CaFile>) {
+    let Some(link) = database_url::link(url) else { return };
+    match (link.mode, ca) {
+        (SslMode::Disable, Some(_)) => {
+            env.add_error(&DATABASE_CA_FILE, "is of no use while DATABASE_URL has sslmode=disable");
+        }
+        // `prefer` gives an attacker in between the choice.
+        (SslMode::Disable | SslMode::Prefer, None) if !link.is_local => {
+            plaintext.report(env, &DATABASE_URL, "add sslmode=verify-full");
+        }
+        // A CA bundle makes TLS required.
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -173,6 +194,49 @@ mod tests {
             (["16", "many", ""], "DATABASE_WRITE_CONNECTIONS"),
         ] {
             assert!(read(sizes).unwrap_err().contains(named), "{sizes:?}");
+        }
+    }
+
+    fn link_errors(url: &'static str, variables: &'static [(&'static str, &'static str)]) -> Vec<String> {
+        let mut env = Env::from_fn(move |name| match name {
+            "DATABASE_URL" => Some(url.to_owned()),
+            name => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
+        });
+        let _database = read_database(&mut env);
+        env.into_error().0
+    }
+
+    #[test]
+    fn production_needs_tls_to_other_machines() {
+        for url in [
+            "postgres://u:hunter2@db/chat",
+            "postgres://u:hunter2@db/chat?sslmode=prefer",
+            "postgres://u:hunter2@db/chat?sslmode=disable",
+            "postgres://u:hunter2@localhost,db/chat",
+            "host=localhost hostaddr=10.0.0.7 user=u password=hunter2",
+        ] {
+            let errors = link_errors(url, &[]);
+            assert!(errors.len() == 1 && errors[0].starts_with("DATABASE_URL: "), "{url}: {errors:?}");
+            assert!(errors[0].contains("sslmode=verify-full") && !errors[0].contains("hunter2"), "{errors:?}");
+            assert_eq!(link_errors(url, &[("PLAINTEXT_LINKS", "private-network")]), [""; 0], "{url}");
+            assert_eq!(link_errors(url, &[("MODE", "development")]), [""; 0], "{url}");
+        }
+    }
+
+    #[test]
+    fn encrypted_and_local_links_are_accepted_in_production() {
+        for url in [
+            "postgres://u@db/chat?sslmode=require",
+            "postgres://u@db/chat?sslmode=verify-ca",
+            "postgres://u@db/chat?sslmode=verify-full",
+            "postgres://u@localhost/chat",
+            "postgres://u@127.0.0.1/chat?sslmode=disable",
+            "postgres://u@[::1]/chat?sslmode=prefer",
+            "postgres:///chat?host=/run/postgresql",
+            "postgres://%2Frun%2Fpostgresql/chat",
+            "host=db hostaddr=127.0.0.1 user=u",
+        ] {
+            assert_eq!(link_errors(url, &[]), [""; 0], "{url}");
         }
     }
 

@@ -54,7 +54,7 @@ async fn moved_text_is_not_shown() {
     .await;
     let aside =
         format!("select failed_reason from outbox where failed_at is not null and message_ids = array['{to}'::uuid]");
-    assert_eq!(sql(&env, &aside), "content_refused", "it is set aside, for an operator");
+    assert_eq!(sql(&env, &aside), "content_refused", "it has failed, for an operator");
 }
 
 #[tokio::test]

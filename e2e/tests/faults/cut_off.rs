@@ -49,7 +49,7 @@ async fn revocation_reaches_api_service_without_postgresql() {
         until_refused(place, &person, &alone.public_url).await;
         gone.push(person);
         // The next one is in a copy that was rewritten, in another order.
-        crate::set_aside::redis(&env, &[b"DEL", b"revoked"]).await;
+        crate::failed_and_deferred::redis(&env, &[b"DEL", b"revoked"]).await;
     }
     let of_subject = place.user("fired");
     revoke(place, &json!({"sub": "fired", "issued_before": "2030-01-01T00:00:00Z"})).await;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
-use crate::{TestEnv, test_env, test_env_with, until_set_aside};
+use crate::{TestEnv, test_env, test_env_with, until_locked};
 
 /// Transactions that others hold open.
 async fn session(test_env: &TestEnv) -> Client {
@@ -96,7 +96,7 @@ async fn locked_conversation_waits_alone_until_503() {
         tokio::spawn(async move { doctor.send_ok(&patient, "after").await })
     };
     let observer = session(&test_env).await;
-    until_set_aside(place, 1).await;
+    until_locked(place, 1).await;
     holder.batch_execute("rollback").await.unwrap();
     let after = timeout(WAIT_TIMEOUT, waiting).await.unwrap().unwrap();
     assert_eq!(after["seq"], 2);
@@ -123,7 +123,7 @@ async fn two_services_write_conversation_after_lock() {
         tokio::spawn(async move { doctor.send_ok(&patient, "waits").await })
     });
     let waiting: Vec<_> = waiting.collect();
-    until_set_aside(place, 2).await;
+    until_locked(place, 2).await;
     let before = crate::metric(place, "ehr_chat_send_conversations_locked_total").await;
     holder.batch_execute("rollback").await.unwrap();
     join_all(waiting).await.into_iter().for_each(|sent| drop(sent.unwrap()));
@@ -150,7 +150,7 @@ async fn two_services_write_conversation_after_lock() {
     // Each waits for the other's commits, as every writer there does, and not for a look that finds no lock.
     let aside = crate::metric(place, "ehr_chat_send_conversations_locked_total").await - before;
     let slowest = times.iter().max().unwrap();
-    assert!(aside < 5.0, "it was set aside {aside} times in {} sends", times.len());
+    assert!(aside < 5.0, "it was locked {aside} times in {} sends", times.len());
     assert!(*slowest < Duration::from_secs(2), "{slowest:?}");
     test_env.stack.stop().unwrap();
 }
@@ -176,7 +176,7 @@ async fn sends_keep_order_behind_lock() {
         };
         crate::until_true("it has arrived", async || depth().await >= f64::from(number + 1)).await;
     }
-    until_set_aside(place, 1).await;
+    until_locked(place, 1).await;
     holder.batch_execute("rollback").await.unwrap();
     let sent: Vec<Value> = join_all(sends).await.into_iter().map(Result::unwrap).collect();
     for (place, message) in sent.iter().enumerate() {

@@ -23,7 +23,7 @@ mod restore;
 mod revocations;
 mod service_process;
 mod services;
-mod set_aside;
+mod failed_and_deferred;
 mod stalled_log;
 mod supervision;
 mod unread;
@@ -103,8 +103,8 @@ impl Drop for RestartsPaused<'_> {
     }
 }
 
-/// Waits until the services have set so many conversations aside, because others hold their rows.
-async fn until_set_aside(place: &TestLocation, count: usize) {
+/// Waits until the services know so many locked conversations, whose rows others hold.
+async fn until_locked(place: &TestLocation, count: usize) {
     until_metric(place, "ehr_chat_send_conversations_locked", count as f64).await;
 }
 

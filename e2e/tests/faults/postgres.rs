@@ -7,7 +7,7 @@ use e2e::audit::AuditLog;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::{kill_without_restart, test_env, until, until_set_aside};
+use crate::{kill_without_restart, test_env, until, until_locked};
 
 #[tokio::test]
 async fn requests_return_503_while_postgresql_is_down() {
@@ -98,11 +98,11 @@ async fn deleted_conversation_does_not_affect_its_batch() {
     );
     deleter.batch_execute(&format!("begin; {delete}")).await.unwrap();
     holder.batch_execute(&format!("begin; select from conversations where id = '{held}' for update")).await.unwrap();
-    // The conversation that is held is set aside, and so is the one that is about to be deleted; their neighbours are not.
+    // The conversation that is held counts as locked, and so does the one that is about to be deleted; their neighbours are not.
     let mut under_way = sends(&patients[8..]);
-    until_set_aside(place, 1).await;
+    until_locked(place, 1).await;
     under_way.extend(sends(&patients[..8]));
-    until_set_aside(place, 2).await;
+    until_locked(place, 2).await;
     holder.batch_execute("commit").await.unwrap();
     deleter.batch_execute("commit").await.unwrap();
     let mut sent: Vec<Value> = join_all(under_way).await.into_iter().map(Result::unwrap).collect();

@@ -4,7 +4,7 @@ use e2e::{TestUser, WAIT_TIMEOUT};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::set_aside::redis;
+use crate::failed_and_deferred::redis;
 use crate::{TestEnv, kill_9, kill_without_restart, test_env_with, until, until_true};
 
 async fn hasty() -> TestEnv {

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::service_process::ServiceProcess;
-use crate::set_aside::redis;
+use crate::failed_and_deferred::redis;
 use crate::{kill_without_restart, test_env, until_true};
 
 /// A transaction that takes the lease, and rows with it, waits in its commit for as long as the test holds the lock.
@@ -89,8 +89,8 @@ async fn woken_relay_publishes_nothing_after_its_lease() {
         .unwrap()
         .get(0);
     stack.kill(frozen, Signal::SIGCONT).unwrap();
-    let is_set_aside = format!("exists (select from outbox where id = {row} and failed_at is not null)");
-    until_true("the woken one relays again", async || is(&owner, &is_set_aside).await).await;
+    let has_failed = format!("exists (select from outbox where id = {row} and failed_at is not null)");
+    until_true("the woken one relays again", async || is(&owner, &has_failed).await).await;
     // A gateway may have opened the log again, for its socket: what counts are the messages in it.
     let entries = redis(&env, &[b"XRANGE", log.as_bytes(), b"-", b"+"]).await;
     for message in &sent {

@@ -179,3 +179,91 @@ fn insecure_production_settings_are_rejected_by_name() {
         }
     }
 }
+
+/// Commands of the API service that connect to PostgreSQL.
+const CONNECTING: [&[&str]; 8] = [
+    &["serve"],
+    &["migrate"],
+    &["keys", "rewrap"],
+    &["audit", "verify"],
+    &["audit", "export"],
+    &["outbox", "list"],
+    &["outbox", "retry", "--all"],
+    &["revoke", "--jti", "1"],
+];
+
+/// What a command of a service does with links to other machines: its exit code and output.
+fn run_with_links(service: &str, arguments: &[&str], database: &str, redis: &str, mode: &str) -> (i32, String) {
+    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf();
+    let mut command = Command::new(folder.join(service));
+    command.args(arguments).env_clear().env("DATABASE_URL", database).env("REDIS_URL", redis).env("MODE", mode);
+    command.env("JWT_SECRET", "8f2d1c9e0fb2a84c7790d36b1f8e2a4c").env("AUDIT_KEY", "5d1c9e0fb2a84c7790d36b1f8e2a4c09");
+    // Not usable, so that no command goes on to connect.
+    command.env("DATABASE_POOL_SIZE", "0").stdin(Stdio::null());
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn production_refuses_plaintext_links_to_other_machines() {
+    const PLAIN: &str = "without TLS, and MODE is production";
+    let (database, redis) = ("postgres://u:hunter2@db.invalid/chat", "redis://:hunter2@redis.invalid");
+    for arguments in CONNECTING {
+        for url in [database.to_owned(), format!("{database}?sslmode=prefer"), format!("{database}?sslmode=disable")] {
+            let (code, text) = run_with_links("api-service", arguments, &url, redis, "production");
+            let line = text.lines().find(|line| line.contains("DATABASE_URL: ")).unwrap_or_default();
+            assert!(code == 64 && line.contains(PLAIN), "{arguments:?}: {text}");
+            assert!(line.contains("sslmode=verify-full") && line.contains("PLAINTEXT_LINKS=private-network"), "{line}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        for url in
+            [&format!("{database}?sslmode=require"), "postgres://u@localhost/chat", "postgres://u@127.0.0.1/chat"]
+        {
+            let (_, text) = run_with_links("api-service", arguments, url, "rediss://redis.invalid", "production");
+            assert!(!text.contains(PLAIN), "{arguments:?}, {url}: {text}");
+        }
+        let (_, text) = run_with_links("api-service", arguments, database, redis, "development");
+        assert!(!text.contains(PLAIN), "{arguments:?}: {text}");
+    }
+    for service in SERVICES {
+        let (code, text) = run_with_links(service, &["serve"], &format!("{database}?sslmode=require"), redis, "");
+        let line = text.lines().find(|line| line.contains("REDIS_URL: ")).unwrap_or_default();
+        assert!(code == 64 && line.contains(PLAIN), "{service}: {text}");
+        assert!(line.contains("rediss://") && line.contains("PLAINTEXT_LINKS=private-network"), "{service}: {line}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+/// Starts a service, and reads its log until it holds these texts.
+fn output_until(mut command: Command, expected: &[String]) -> String {
+    use std::io::{BufRead, BufReader};
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut output = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        output.push_str(&line);
+        if expected.iter().all(|text| output.contains(text)) {
+            break;
+        }
+    }
+    let _gone = child.kill();
+    let _gone = child.wait();
+    assert!(expected.iter().all(|text| output.contains(text)), "{expected:?}: {output}");
+    output
+}
+
+#[test]
+fn private_network_permits_plaintext_links_with_a_warning() {
+    for service in SERVICES {
+        let mut command = command(service, &[("PLAINTEXT_LINKS", "private-network")]);
+        command.env("JWT_SECRET", "8f2d1c9e0fb2a84c7790d36b1f8e2a4c");
+        command
+            .env("DATABASE_URL", "postgres://u:hunter2@db.invalid/chat")
+            .env("REDIS_URL", "redis://:hunter2@redis.invalid");
+        let links = ["REDIS_URL", "DATABASE_URL"].map(|link| format!("{link} leads to another machine without TLS"));
+        let expected = if service == "ws-gateway" { &links[..1] } else { &links };
+        let output = output_until(command, expected);
+        assert!(!output.contains("hunter2"), "{output}");
+        let (code, text) = refusal(service, &[("PLAINTEXT_LINKS", "yes")]);
+        assert!(code == 64 && text.contains("PLAINTEXT_LINKS: must be private-network"), "{service}: {text}");
+    }
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it finds the fault")]
 
 mod certificates;
+mod downgrade;
 mod refusals;
 mod servers;
 
@@ -25,13 +26,16 @@ fn start(options: StackOptions) -> Stack {
 fn tls_works_and_unproven_servers_are_rejected() {
     let certificates = Certificates::make();
     let backends = start(StackOptions { only_backends: true, ..StackOptions::default() });
+    downgrade::postgresql_gets_no_plaintext_after_a_failed_handshake(&backends, &certificates);
     let database = encrypt_postgres(&backends, certificates.certificate(), &certificates);
     migrations_are_verified(&database, &certificates);
     for is_cluster in [false, true] {
         let redis = TlsRedis::start(&certificates, is_cluster);
         services_are_verified(&redis, is_cluster, &certificates);
+        downgrade::redis_gets_no_plaintext_after_a_failed_handshake(&redis, is_cluster, &certificates);
         chat_works(&database, &redis.url("localhost", is_cluster), &certificates);
     }
+    refusals::authority_without_tls_is_refused_by_both_services(&certificates);
     refusals::operators_read_why_postgresql_is_not_believed(&backends, &certificates);
     backends.stop().unwrap();
 }

@@ -31,6 +31,29 @@ pub(crate) fn operators_read_why_postgresql_is_not_believed(backends: &Stack, ce
     reason_is_told(&database, &right, "expired");
 }
 
+pub(crate) fn authority_without_tls_is_refused_by_both_services(certificates: &Certificates) {
+    let refusal = |service: &str, variables: &[(&str, &str)]| -> String {
+        let mut command = binary(service);
+        command.arg("serve").env("DATABASE_URL", "postgres://127.0.0.1:1/none").env("REDIS_URL", "redis://127.0.0.1:1");
+        command.env("JWT_SECRET", SECRET).env("MODE", "development").envs(variables.iter().copied());
+        let refused = command.stdout(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(64), "{service}: {text}");
+        text
+    };
+    let ca = certificates.authority();
+    let texts = ["api-service", "ws-gateway"].map(|service| {
+        let text = refusal(service, &[("REDIS_CA_FILE", &ca)]);
+        text.lines().find(|line| line.contains("REDIS_CA_FILE: is of no use")).expect(&text).to_owned()
+    });
+    assert_eq!(texts[0], texts[1], "both services refuse alike");
+    let text = refusal(
+        "api-service",
+        &[("DATABASE_CA_FILE", &ca), ("DATABASE_URL", "postgres://127.0.0.1:1/none?sslmode=disable")],
+    );
+    assert!(text.contains("DATABASE_CA_FILE: is of no use"), "{text}");
+}
+
 fn reason_is_told(database: &str, ca: &str, reason: &str) {
     let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = binary("api-service");

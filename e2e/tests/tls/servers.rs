@@ -62,6 +62,11 @@ impl Drop for TlsRedis {
 
 /// Makes the PostgreSQL of a system speak TLS with this certificate, and reject clients without TLS. Returns its URL without a mode.
 pub(crate) fn encrypt_postgres(backends: &Stack, certificate: String, certificates: &Certificates) -> String {
+    offer_tls(backends, certificate, certificates, "hostssl")
+}
+
+/// The same, and `clients` says whom it lets in: `hostssl` those with TLS, `host` all.
+pub(crate) fn offer_tls(backends: &Stack, certificate: String, certificates: &Certificates, clients: &str) -> String {
     let folder = backends.data_dir().join("postgres").canonicalize().unwrap();
     let owner = fs::metadata(&folder).unwrap();
     // It reads a key only when the key is its own, and no other account can read it.
@@ -72,7 +77,7 @@ pub(crate) fn encrypt_postgres(backends: &Stack, certificate: String, certificat
         fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
     }
     fs::write(folder.join("postgresql.auto.conf"), "ssl = on\n").unwrap();
-    fs::write(folder.join("pg_hba.conf"), "hostssl all all all scram-sha-256\n").unwrap();
+    fs::write(folder.join("pg_hba.conf"), format!("{clients} all all all scram-sha-256\n")).unwrap();
     let env = backends.env();
     backends.kill(env.postgres_pid.unwrap(), Signal::SIGHUP).unwrap();
     env.database_url.replace("127.0.0.1", "localhost")

@@ -86,6 +86,7 @@ impl Config {
         let settings = env.settings().to_vec();
         env.reject_unknown(&settings);
         let mut warnings = insecure_settings::gateway_warnings(env);
+        warnings.extend_from_slice(env.warnings());
         if let (Some(http), Some(tokens)) = (&http, &tokens) {
             warnings.extend(insecure_settings::warnings(http.admin_addr, &http.trusted_proxies, tokens));
         }
@@ -106,9 +107,6 @@ impl Config {
     fn check(self) -> Result<Self, ConfigError> {
         let Self { session, redis, events, presence, process, .. } = &self;
         let mut errors = Vec::new();
-        if redis.ca.is_some() && !redis.url.is_tls() {
-            errors.push("REDIS_CA_FILE: is of no use while REDIS_URL does not begin with rediss".to_owned());
-        }
         if session.idle_timeout <= session.heartbeat_interval {
             errors.push("IDLE_TIMEOUT_SECONDS: must be more than HEARTBEAT_SECONDS".to_owned());
         }

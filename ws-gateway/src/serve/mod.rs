@@ -14,7 +14,7 @@ use shared::contract::token::{KeySetCache, NoVerificationKeysError, Verifier};
 use shared::kit::net;
 use shared::kit::net::tls::CaError;
 use shared::kit::shutdown::{Shutdown, TaskError};
-use shared::kit::telemetry;
+use shared::kit::telemetry::exporter::{BuildInfo, MetricsExporter};
 use shared::kit::telemetry::trace::{TraceError, Tracing};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -73,10 +73,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     log_insecure_settings(&config);
     let phases = Phases::new(&shutdown);
     // Metrics belong to the process. A second gateway in it adds to those of the first.
-    let metrics = telemetry::init_metrics(METRICS, &phases.background).ok();
+    let build = BuildInfo::new("ws-gateway", env!("CARGO_PKG_VERSION"), option_env!("EHR_CHAT_COMMIT"));
+    let metrics = MetricsExporter::install(build, METRICS, &phases.background).ok();
     let admin_listener = net::listen(config.http.admin_addr).map_err(RunError::Admin)?;
     let keys = KeySetCache::open(&config.tokens, &phases.background).await?;
-    let redis = RedisConnector::new(&config.redis.url, config.redis.ca.as_ref(), config.redis.timeout)?;
+    let redis = RedisConnector::new(&config.redis.link.url, config.redis.link.ca.as_ref(), config.redis.timeout)?;
     let traces = config.process.traces.as_ref().map(|traces| Tracing::start("ws-gateway", traces)).transpose()?;
     let commands = redis.commands(&phases.connections)?;
     let app = start_services(config, redis, commands, keys, traces, shutdown, &phases.background);

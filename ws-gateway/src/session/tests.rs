@@ -135,7 +135,7 @@ fn app(frames: &'static str) -> Arc<AppState> {
     }))
     .unwrap();
     let background = Shutdown::new();
-    let redis = RedisConnector::new(&config.redis.url, None, config.redis.timeout).unwrap();
+    let redis = RedisConnector::new(&config.redis.link.url, None, config.redis.timeout).unwrap();
     let commands = redis.commands(&background).unwrap();
     let hub = Hub::new();
     let revocations = RevocationSync::start(commands.clone(), hub.clone(), &background);

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use poem::http::header::{ALLOW, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::{self, Problem, REQUEST_ID_HEADER};
+use shared::kit::telemetry::exporter::MetricsExporter;
 
 use crate::http::endpoints::health;
 use crate::http::error::ProblemBody;
@@ -17,13 +17,13 @@ use crate::state::AppState;
 const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The endpoint of the admin port. Only the first server of a process has `metrics`.
-pub fn admin(state: Arc<AppState>, metrics: Option<PrometheusHandle>) -> impl Endpoint<Output = Response> + 'static {
+pub fn admin(state: Arc<AppState>, metrics: Option<MetricsExporter>) -> impl Endpoint<Output = Response> + 'static {
     Admin { state, metrics }
 }
 
 struct Admin {
     state: Arc<AppState>,
-    metrics: Option<PrometheusHandle>,
+    metrics: Option<MetricsExporter>,
 }
 
 impl Endpoint for Admin {
@@ -64,7 +64,7 @@ impl Admin {
             "/readyz" => health::readiness_report(&self.state),
             _ => {
                 crate::metrics::collect(&self.state);
-                self.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default().into_response()
+                self.metrics.as_ref().map(MetricsExporter::render).unwrap_or_default().into_response()
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Connects to PostgreSQL. `sslmode` means what it means to libpq, except that TLS always verifies the server's certificate and
-//! name.
+//! name. A server that offers TLS and cannot prove its name gets no connection: nothing falls back to plaintext.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,10 +30,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub(in crate::store) enum Connector {
     /// `disable`.
     Plain,
-    /// `prefer`, also the default: falls back to no TLS when the server has none or fails verification.
-    Preferred(MakeRustlsConnect),
+    /// TLS as the mode of the [`Config`] says. `prefer`, also the default: no TLS only when the server has none.
     /// `require`, `verify-ca`, `verify-full`, or with a CA bundle: TLS or nothing.
-    Required(MakeRustlsConnect),
+    Tls(MakeRustlsConnect),
 }
 
 type Connected = Result<(Client, JoinHandle<()>), Error>;
@@ -42,13 +41,10 @@ impl Connector {
     /// From a URL.
     ///
     /// # Errors
-    /// When it is no URL of PostgreSQL, contradicts itself, or needs TLS without any certificate authority.
+    /// When it is no URL of PostgreSQL, or needs TLS without any certificate authority.
     pub(in crate::store) fn new(config: &DatabaseConfig) -> Result<(Config, Self), StoreError> {
         let mut postgres = database_url::parse(&config.url).map_err(StoreError::internal)?;
         let wanted = match (postgres.get_ssl_mode(), &config.ca) {
-            (SslMode::Disable, Some(_)) => {
-                return Err(StoreError::internal("DATABASE_CA_FILE is of no use with sslmode=disable"));
-            }
             (SslMode::Prefer, Some(_)) => SslMode::Require,
             (mode, _) => mode,
         };
@@ -56,9 +52,9 @@ impl Connector {
         let tls = || Ok::<_, tls::CaError>(MakeRustlsConnect::new(tls::client_config(config.ca.as_ref())?));
         let connector = match wanted {
             SslMode::Disable => Self::Plain,
-            // Without certificate authorities, `prefer` means no TLS.
-            SslMode::Prefer => tls().map_or(Self::Plain, Self::Preferred),
-            _ => Self::Required(tls().map_err(StoreError::internal)?),
+            // Without certificate authorities, `prefer` means no TLS: no server could prove its name.
+            SslMode::Prefer => tls().map_or(Self::Plain, Self::Tls),
+            _ => Self::Tls(tls().map_err(StoreError::internal)?),
         };
         Ok((postgres, connector))
     }
@@ -95,16 +91,7 @@ impl Connector {
     async fn open(self, postgres: Config) -> Connected {
         match self {
             Self::Plain => connect(&postgres, NoTls).await,
-            Self::Required(tls) => connect(&postgres, tls).await,
-            Self::Preferred(tls) => match connect(&postgres, tls).await {
-                Err(error) if tls::is_tls_error(&error) => {
-                    tracing::debug!(%error, "TLS verification failed, connecting without TLS");
-                    let mut plain = postgres;
-                    plain.ssl_mode(SslMode::Disable);
-                    connect(&plain, NoTls).await
-                }
-                done => done,
-            },
+            Self::Tls(tls) => connect(&postgres, tls).await,
         }
     }
 }
@@ -163,7 +150,7 @@ mod tests {
             match connector(url) {
                 Ok((config, connector)) => {
                     assert_eq!(config.get_ssl_mode(), SslMode::Require, "{url}");
-                    assert!(matches!(connector, Connector::Required(_)), "{url}");
+                    assert!(matches!(connector, Connector::Tls(_)), "{url}");
                 }
                 Err(error) => assert!(error.to_string().contains("authority"), "{error}"),
             }

@@ -50,7 +50,7 @@ actions! {
     Revoke = "revoke",
     /// The trail was exported.
     Export = "export",
-    /// Rows of the outbox that were set aside were listed.
+    /// Failed rows of the outbox were listed.
     OutboxList = "outbox.list",
     /// Set-aside rows were scheduled for publication again.
     OutboxRetry = "outbox.retry",

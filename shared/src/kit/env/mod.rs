@@ -75,6 +75,7 @@ pub struct Env {
     /// What was read so far, each once.
     settings: Vec<Setting>,
     errors: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Env {
@@ -87,7 +88,13 @@ impl Env {
 
     /// An environment for tests.
     pub fn from_fn(variable: impl Fn(&str) -> Option<String> + 'static) -> Self {
-        Self { variable: Box::new(variable), names: Vec::new(), settings: Vec::new(), errors: Vec::new() }
+        Self {
+            variable: Box::new(variable),
+            names: Vec::new(),
+            settings: Vec::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     /// The same, in which variables of these names are set.
@@ -118,7 +125,7 @@ impl Env {
         self.record(setting);
         let set = (self.variable)(setting.name).filter(|value| !value.is_empty());
         let Some(text) = set.or_else(|| setting.default.map(str::to_owned)) else {
-            self.errors.push(format!("{} is required: {}", setting.name, setting.help));
+            self.push_error(format!("{} is required: {}", setting.name, setting.help));
             return None;
         };
         let value = text.parse::<T>().map_err(|error| error.to_string());
@@ -126,7 +133,7 @@ impl Env {
             Ok(value) => Some(value),
             Err(why) => {
                 // The value itself stays out: it may be a secret or hold one, as URLs do.
-                self.errors.push(format!("{}: {why} ({})", setting.name, setting.help));
+                self.push_error(format!("{}: {why} ({})", setting.name, setting.help));
                 None
             }
         }
@@ -174,7 +181,25 @@ impl Env {
 
     /// Notes that a setting does not fit another one.
     pub fn add_error(&mut self, setting: &Setting, why: &str) {
-        self.errors.push(format!("{}: {why} ({})", setting.name, setting.help));
+        self.push_error(format!("{}: {why} ({})", setting.name, setting.help));
+    }
+
+    /// A setting that several readers need, as `MODE`, is wrong once.
+    fn push_error(&mut self, error: String) {
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+
+    /// Notes a setting that is insecure and yet allowed.
+    pub fn add_warning(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    /// The insecure settings that were noted so far.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// What was wrong with the settings read so far.

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod file_descriptors;
 pub mod healthcheck;
+pub mod plaintext_links;
 pub mod tls;
 
 use std::io;

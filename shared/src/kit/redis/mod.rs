@@ -3,6 +3,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
+//! | `settings` | [`RedisLink`]: the settings that both services read |
 //! | `url` | [`RedisUrl`]: which servers, whether encrypted |
 //! | `connection` | [`ClientOptions`]: how long connections wait and what they refuse to repeat |
 //! | `slot_map` | [`SlotMap`]: which master of a cluster serves which key |
@@ -23,6 +24,7 @@ mod dedicated;
 mod health;
 mod node;
 mod nodes;
+mod settings;
 mod slot_map;
 mod slot_map_reader;
 mod topology;
@@ -32,6 +34,7 @@ pub use connection::{COMMAND_QUEUE_CAPACITY, ClientOptions};
 pub use dedicated::DedicatedConnection;
 pub use health::{ConnectionHealth, is_redis_reply, redact_error};
 pub use nodes::{RedisNodes, RoutingError};
+pub use settings::RedisLink;
 pub use slot_map::{SLOT_COUNT, SlotMap, slot_of};
 pub use slot_map_reader::SlotMapReader;
 pub use topology::Topology;

@@ -1,5 +1,6 @@
 //! Logs and metrics. Neither ever holds a token or message content.
 
+pub mod exporter;
 mod log_queue;
 pub mod log_throttle;
 mod repeat_limiter;
@@ -10,14 +11,12 @@ use std::io;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::kit::shutdown::Shutdown;
 use crate::kit::timestamp;
 use log_queue::LogQueue;
 use repeat_limiter::{OWN_TARGET, RepeatLimiter, Suppressed};
@@ -159,116 +158,6 @@ fn install_panic_hook(lines: LogQueue, format: LogFormat) {
 fn is_safe(target: &str, level: Level) -> bool {
     let ours = ["shared", "api_service", "ws_gateway"];
     level <= Level::INFO || ours.contains(&target.split("::").next().unwrap_or_default())
-}
-
-/// Seconds, from half a millisecond to ten seconds.
-const LATENCY_BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
-/// Things that are done together.
-const SIZE_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
-/// How often recorded values are put into their buckets. Until then each value takes memory, even if metrics are never scraped.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Counted in [`init_logging`]; of every service's metrics.
-pub const LOG_LINES_DROPPED: MetricSpec = MetricSpec::new(
-    MetricKind::Counter,
-    "ehr_chat_log_lines_dropped_total",
-    "log lines that standard error did not take",
-);
-
-/// When this process began; of every service's metrics. The name is the usual one of Prometheus.
-pub const PROCESS_START_TIME: MetricSpec =
-    MetricSpec::new(MetricKind::Gauge, "process_start_time_seconds", "when this process began, in seconds since 1970");
-
-/// Whether the service says that it is ready; of every service's metrics.
-pub const SERVICE_READY: MetricSpec =
-    MetricSpec::new(MetricKind::Gauge, "ehr_chat_service_ready", "1 while /readyz says that the service is ready");
-
-/// What a metric is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Counts up.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Counts values by size.
-    Histogram,
-}
-
-/// A metric of a service, as `/metrics` describes it.
-#[derive(Debug, Clone, Copy)]
-pub struct MetricSpec {
-    /// What it is.
-    pub kind: MetricKind,
-    /// Its name; seconds end in `_seconds`, sizes of batches in `_size`, counters in `_total`.
-    pub name: &'static str,
-    /// What it says.
-    pub help: &'static str,
-    /// Its label and the values that this may have; no value where they are not known before.
-    pub label: Option<(&'static str, &'static [&'static str])>,
-}
-
-impl MetricSpec {
-    /// One without a label.
-    #[must_use]
-    pub const fn new(kind: MetricKind, name: &'static str, help: &'static str) -> Self {
-        Self { kind, name, help, label: None }
-    }
-
-    /// The same with a label.
-    #[must_use]
-    pub const fn with_label(self, label: &'static str, values: &'static [&'static str]) -> Self {
-        Self { label: Some((label, values)), ..self }
-    }
-
-    fn describe(&self) {
-        let (name, help) = (self.name, self.help);
-        match self.kind {
-            MetricKind::Counter => metrics::describe_counter!(name, help),
-            MetricKind::Gauge => metrics::describe_gauge!(name, help),
-            MetricKind::Histogram => metrics::describe_histogram!(name, help),
-        }
-    }
-
-    /// Sets it to nothing.
-    fn register(&self, labels: Vec<metrics::Label>) {
-        match self.kind {
-            MetricKind::Counter => metrics::counter!(self.name, labels).increment(0),
-            MetricKind::Gauge => metrics::gauge!(self.name, labels).increment(0.0),
-            MetricKind::Histogram => drop(metrics::histogram!(self.name, labels)),
-        }
-    }
-}
-
-/// Starts to collect metrics; the handle renders them for `/metrics`. All metrics exist from the first scrape on, because a
-/// rate cannot count the event that creates its series. Call it within the runtime.
-///
-/// # Errors
-/// When they are collected already.
-pub fn init_metrics(meters: &[MetricSpec], shutdown: &Shutdown) -> Result<PrometheusHandle, BuildError> {
-    use metrics_exporter_prometheus::Matcher;
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
-        .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZE_BUCKETS)?
-        .install_recorder()?;
-    for meter in meters {
-        meter.describe();
-        match meter.label {
-            None => meter.register(Vec::new()),
-            Some((label, values)) => {
-                values.iter().for_each(|value| meter.register(vec![metrics::Label::new(label, *value)]));
-            }
-        }
-    }
-    metrics::gauge!(PROCESS_START_TIME.name).set(time::OffsetDateTime::now_utc().unix_timestamp() as f64);
-    let upkeep = handle.clone();
-    shutdown.spawn_until("metrics", async move {
-        loop {
-            tokio::time::sleep(UPKEEP_INTERVAL).await;
-            upkeep.run_upkeep();
-        }
-    });
-    Ok(handle)
 }
 
 #[cfg(test)]

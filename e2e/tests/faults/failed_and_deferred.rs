@@ -1,4 +1,4 @@
-//! Rows, keys and entries that are not what they should be: each is set aside alone, and nothing else waits for it.
+//! Rows, keys and entries that are not what they should be: each fails or is deferred alone, and nothing else waits for it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -40,7 +40,7 @@ async fn is_live(doctor: &TestUser, patient: &TestUser, socket: &mut Socket) {
 }
 
 #[tokio::test]
-async fn broken_outbox_rows_are_set_aside_and_can_be_retried() {
+async fn broken_outbox_rows_fail_alone_and_can_be_retried() {
     let test_env = test_env().await;
     let env = test_env.stack.env();
     let (doctor, patient) = (test_env.place.user("doc"), test_env.place.contact("pat"));
@@ -71,7 +71,7 @@ async fn broken_outbox_rows_are_set_aside_and_can_be_retried() {
              ('delivered', '{{{good}}}', 'loc1', '{conversation}', 'infinity');"
     );
     owner.client.batch_execute(&poison).await.unwrap();
-    until_true("all but the good one are set aside", async || count(&owner, "failed_at is not null").await == 9).await;
+    until_true("all but the good one have failed", async || count(&owner, "failed_at is not null").await == 9).await;
     until_true("nothing waits", async || count(&owner, "failed_at is null").await == 0).await;
     is_live(&healthy_doctor, &healthy_patient, &mut socket).await;
 
@@ -87,7 +87,7 @@ async fn broken_outbox_rows_are_set_aside_and_can_be_retried() {
     }
     assert!(listed.lines().count() == 9 && listed.contains(&deleted) && !listed.contains("hello"), "{listed}");
 
-    // Once their cause is mended they are published; the others are set aside again.
+    // Once their cause is mended they are published; the others fail again.
     let mend = format!("update messages set sent_at = now() where id = '{timeless}'");
     owner.client.batch_execute(&mend).await.unwrap();
     let retried = api_service(&env, &env.service_database_url, &["outbox", "retry", "--all"]).await;
@@ -149,7 +149,7 @@ async fn conversation_recovers_when_event_log_has_wrong_type() {
         let read =
             |number| std::fs::read_to_string(test_env.stack.logs_dir().join(format!("api-{number}.log"))).unwrap();
         let logs: String = (1..=2).map(read).collect();
-        logs.lines().find(|line| line.contains("set aside") && line.contains(conversation)).map(str::to_owned)
+        logs.lines().find(|line| line.contains("conversation deferred") && line.contains(conversation)).map(str::to_owned)
     };
     until_true("the log names it", async || logged().is_some()).await;
     let line = logged().unwrap();

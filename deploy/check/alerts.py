@@ -1,0 +1,132 @@
+"""The alert rules: their selectors, their runbook links, and that neither a second application nor a second installation changes what fires."""
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from places import run
+
+RUNBOOK = "docs/operate/runbook.md"
+DOCUMENTS = "https://example.org/ehr-chat"
+NAMESPACE = "ehr-chat"
+# What every selector begins with. Others replace these texts to select other jobs.
+SELECTORS = tuple(f'namespace="{NAMESPACE}",{job}' for job in ('job="api-service"', 'job="ws-gateway"', 'job=~"api-service|ws-gateway"'))
+RENDER = "deploy/monitoring/render-alerts"
+
+
+def faults(root: Path) -> list[str]:
+    monitoring = root / "deploy/monitoring"
+    found = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml", cwd=monitoring)
+    if found:
+        return found
+    found = run("promtool", "test", "rules", "alerts.test.yaml", cwd=monitoring)
+    rules = read_rules(root)
+    found += rule_faults(root, rules) + selector_faults(rules)
+    return found + (neighbour_faults(root) + render_faults(root) if not found else [])
+
+
+def read_rules(root: Path) -> list[dict[str, Any]]:
+    text = (root / "deploy/monitoring/alerts.yaml").read_text()
+    return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+
+
+def anchors(document: str) -> set[str]:
+    """The anchors of a Markdown document, as GitHub and GitLab make them of headings."""
+    headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def rule_faults(root: Path, rules: list[dict[str, Any]]) -> list[str]:
+    runbook = (root / RUNBOOK).read_text()
+    known = anchors(runbook)
+    sections = re.findall(r"^## (\w+)\n\nSeverity: (\w+)\.$", runbook, re.MULTILINE)
+    tested = (root / "deploy/monitoring/alerts.test.yaml").read_text()
+    found = []
+    for rule in rules:
+        name, notes, labels = rule["alert"], rule.get("annotations", {}), rule.get("labels", {})
+        if labels.get("severity") not in ("page", "ticket"):
+            found.append(f"{name}: no severity")
+        # Without it the same alerts of two installations would be one.
+        if labels.get("namespace") != NAMESPACE:
+            found.append(f"{name}: no namespace")
+        link, _, anchor = notes.get("runbook_url", "").partition("#")
+        if not notes.get("summary") or link != f"{DOCUMENTS}/{RUNBOOK}":
+            found.append(f"{name}: no summary, or a runbook that is not at {DOCUMENTS}")
+        if anchor not in known:
+            found.append(f"{name}: {RUNBOOK} has no anchor #{anchor}")
+        if anchor != name.lower():
+            found.append(f"{name}: the link leads to another section, #{anchor}")
+        if [severity for heading, severity in sections if heading == name] != [labels.get("severity")]:
+            found.append(f"{name}: {RUNBOOK} has not one heading with its severity")
+        if f"(#{name.lower()})" not in runbook:
+            found.append(f"{name}: the index of {RUNBOOK} lacks it")
+        if f"alertname: {name}\n" not in tested:
+            found.append(f"{name}: no test in which it fires")
+    alerts = {rule["alert"] for rule in rules}
+    return found + [f"{RUNBOOK}: no alert is named {heading}" for heading in re.findall(r"^## (.+)$", runbook, re.MULTILINE) if heading not in alerts]
+
+
+def selectors(expr: str) -> list[tuple[str, str]]:
+    """The metrics of a query, each with what stands in its braces."""
+    return [(name, labels or "") for name, labels in re.findall(r"\b(ehr_chat_\w+|process_\w+|up)\b(?:\{([^}]*)\})?", re.sub(r"\b(by|without) \([^)]*\)", "", expr))]
+
+
+def selector_faults(rules: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{rule['alert']}: {name} is not selected by namespace and job"
+        for rule in rules
+        for name, labels in selectors(rule["expr"])
+        if not any(labels == begin or labels.startswith(f"{begin},") for begin in SELECTORS)
+    ]
+
+
+def neighbour_faults(root: Path) -> list[str]:
+    """Each test again beside another installation: failing where this one is well, and well where this one fails."""
+    monitoring = root / "deploy/monitoring"
+    # As text: `0x44` is a series of Prometheus, and a number of YAML.
+    cases = yaml.load((monitoring / "alerts.test.yaml").read_text(), yaml.BaseLoader)
+    well = cases["tests"][0]["input_series"]
+    up = [one for one in well if one["series"].startswith("up{")]
+    tests = []
+    for case in cases["tests"][1:]:
+        silent = [{**test, "exp_alerts": []} for test in case["alert_rule_test"]]
+        tests.append({**case, "name": f"neighbour: {case['name']}", "input_series": up + elsewhere(case["input_series"]), "alert_rule_test": silent})
+        tests.append({**case, "name": f"beside a good neighbour: {case['name']}", "input_series": case["input_series"] + elsewhere(well)})
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "neighbours.test.yaml")
+        file.write_text(yaml.safe_dump({**cases, "rule_files": [str(monitoring / "alerts.yaml")], "tests": tests}, width=1000))
+        return run("promtool", "test", "rules", file)
+
+
+def elsewhere(series: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The same series of another installation. Those of several namespaces stay apart."""
+    return [{**one, "series": re.sub(r'namespace="([^"]*)"', r'namespace="neighbour-\1"', one["series"])} for one in series]
+
+
+def render_faults(root: Path) -> list[str]:
+    """The rules for other names pass the tests for other names."""
+    names = {"--namespace": "chat-prod", "--api-job": "chat/api", "--gateway-job": "chat/gateway", "--documents": "https://wiki.example/chat"}
+    words = [word for pair in names.items() for word in pair]
+    rendered = subprocess.run([root / RENDER, *words], capture_output=True, text=True, check=False)
+    if rendered.returncode:
+        return [f"render-alerts: {rendered.stderr.strip()}"]
+    found = [f"render-alerts: leaves {text}" for text in (f'"{NAMESPACE}"', DOCUMENTS, "api-service", "ws-gateway") if text in uncommented(rendered.stdout)]
+    tests = (root / "deploy/monitoring/alerts.test.yaml").read_text()
+    for ours, theirs in ((f"namespace: {NAMESPACE},", "namespace: chat-prod,"), (f'namespace="{NAMESPACE}"', 'namespace="chat-prod"'), ("api-service", "chat/api"), ("ws-gateway", "chat/gateway"), (DOCUMENTS, "https://wiki.example/chat")):
+        tests = tests.replace(ours, theirs)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "alerts.yaml").write_text(rendered.stdout)
+        Path(folder, "alerts.test.yaml").write_text(tests)
+        found += run("promtool", "test", "rules", "alerts.test.yaml", cwd=Path(folder))
+    for bad in (["--namespace", 'a"b'], ["--api-job", ""], ["--documents", "wiki"], ["--documents", "https://a b"], ["--job", "x"], ["--namespace"]):
+        refused = subprocess.run([root / RENDER, *bad], capture_output=True, text=True, check=False)
+        if refused.returncode != 64 or refused.stdout:
+            found.append(f"render-alerts: accepts {bad}")
+    return found
+
+
+def uncommented(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
