@@ -57,8 +57,7 @@ pub(crate) struct ServiceEnv {
     pub jwt_secret: String,
     /// `MODE` of every service and of the migration.
     pub mode: String,
-    /// Whether the stack started PostgreSQL and Redis: on loopback, also those of a cluster, whose nodes production does not take for
-    /// parts of this machine.
+    /// Whether the stack started PostgreSQL and Redis, which listen on loopback alone.
     pub has_own_backends: bool,
     /// Of the audit trail; gateways do not get it.
     pub audit_key: String,
@@ -133,7 +132,7 @@ impl ServiceEnv {
             .env("REDIS_URL", &self.redis_url)
     }
 
-    /// Production refuses plaintext links to other machines; links to what the stack started leave this machine never.
+    /// Production takes the nodes of a cluster for other machines. Those that the stack started are none.
     fn with_mode(&self, program: Program) -> Program {
         let program = program.env("MODE", &self.mode);
         if self.has_own_backends { program.env("PLAINTEXT_LINKS", "private-network") } else { program }
@@ -152,4 +151,32 @@ fn token(binaries: &Path, secret: &str, [sub, role, location]: [&str; 3], ttl_se
         .output()?;
     ensure!(output.status.success(), "`api-service token` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_own_backends_permit_plaintext_links() {
+        for has_own_backends in [true, false] {
+            let services = ServiceEnv {
+                binaries: PathBuf::from("/bin"),
+                database_url: String::new(),
+                service_database_url: String::new(),
+                service_role: None,
+                redis_url: String::new(),
+                gateway_redis_url: None,
+                jwt_secret: String::new(),
+                mode: "production".to_owned(),
+                has_own_backends,
+                audit_key: String::new(),
+            };
+            let program =
+                services.with_mode(Program::new("migrate", PathBuf::from("/bin/true"), PathBuf::from("/log")));
+            let has = |name: &str, value: &str| program.env.contains(&(name.to_owned(), value.to_owned()));
+            assert!(has("MODE", "production"));
+            assert_eq!(has("PLAINTEXT_LINKS", "private-network"), has_own_backends);
+        }
+    }
 }

@@ -149,7 +149,9 @@ async fn conversation_recovers_when_event_log_has_wrong_type() {
         let read =
             |number| std::fs::read_to_string(test_env.stack.logs_dir().join(format!("api-{number}.log"))).unwrap();
         let logs: String = (1..=2).map(read).collect();
-        logs.lines().find(|line| line.contains("conversation deferred") && line.contains(conversation)).map(str::to_owned)
+        logs.lines()
+            .find(|line| line.contains("conversation deferred") && line.contains(conversation))
+            .map(str::to_owned)
     };
     until_true("the log names it", async || logged().is_some()).await;
     let line = logged().unwrap();

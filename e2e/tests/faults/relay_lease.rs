@@ -6,8 +6,8 @@ use stack::Signal;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::service_process::ServiceProcess;
 use crate::failed_and_deferred::redis;
+use crate::service_process::ServiceProcess;
 use crate::{kill_without_restart, test_env, until_true};
 
 /// A transaction that takes the lease, and rows with it, waits in its commit for as long as the test holds the lock.

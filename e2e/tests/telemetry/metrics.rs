@@ -98,3 +98,27 @@ async fn message_path_is_measured() {
     }
     assert!(crate::metric(&place, r#"ehr_chat_database_connections{state="idle"}"#).await >= 1.0);
 }
+
+#[tokio::test]
+async fn admin_ports_show_build_and_process() {
+    let place = place();
+    let gateways = place.env.gateway_ws_urls.len();
+    let apis = place.env.admin_urls.len() - gateways;
+    let services = std::iter::repeat_n("api-service", apis).chain(std::iter::repeat_n("ws-gateway", gateways));
+    for (url, service) in place.env.admin_urls.iter().zip(services) {
+        let text = place.with_base_url(url).get("/metrics").await.text;
+        let build = text.lines().find(|line| line.starts_with("ehr_chat_build_info{")).expect(url);
+        let version = env!("CARGO_PKG_VERSION");
+        for label in [format!("service=\"{service}\""), format!("version=\"{version}\""), "commit=\"".to_owned()] {
+            assert!(build.contains(&label), "{url}: {build}");
+        }
+        assert!(build.ends_with(" 1"), "{build}");
+        for name in
+            ["process_resident_memory_bytes", "process_open_fds", "process_max_fds", "process_start_time_seconds"]
+        {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+            assert!(value.is_some_and(|value| value > 0.0), "{service}, {name}: {value:?}");
+        }
+        assert!(text.contains("# TYPE process_cpu_seconds_total counter"), "{service}");
+    }
+}

@@ -3,7 +3,7 @@
 use super::{Env, Setting};
 
 /// What the names of our settings begin with, as far as no other program is likely to use it.
-const SETTING_PREFIXES: [&str; 20] = [
+const SETTING_PREFIXES: [&str; 21] = [
     "ALLOWED_ORIGIN",
     "AUDIT_KEY",
     "CONTENT_KEY",
@@ -19,6 +19,7 @@ const SETTING_PREFIXES: [&str; 20] = [
     "MAX_FRAME",
     "MAX_SOCKET",
     "OUTBOUND_QUEUE",
+    "PLAINTEXT_LINK",
     "POSITION_CHECK",
     "PRESENCE_",
     "RATE_LIMIT_",
