@@ -1,5 +1,6 @@
 """The alert rules: their selectors, their runbook links, and that neither a second application nor a second installation changes what fires."""
 
+import json
 import re
 import subprocess
 import tempfile
@@ -84,43 +85,33 @@ def selector_faults(rules: list[dict[str, Any]]) -> list[str]:
 
 
 def neighbour_faults(root: Path) -> list[str]:
-    """Each test again beside another installation: failing where this one is well, and well where this one fails."""
-    monitoring = root / "deploy/monitoring"
-    # As text: `0x44` is a series of Prometheus, and a number of YAML.
-    cases = yaml.load((monitoring / "alerts.test.yaml").read_text(), yaml.BaseLoader)
-    well = cases["tests"][0]["input_series"]
-    up = [one for one in well if one["series"].startswith("up{")]
-    tests = []
-    for case in cases["tests"][1:]:
-        silent = [{**test, "exp_alerts": []} for test in case["alert_rule_test"]]
-        tests.append({**case, "name": f"neighbour: {case['name']}", "input_series": up + elsewhere(case["input_series"]), "alert_rule_test": silent})
-        tests.append({**case, "name": f"beside a good neighbour: {case['name']}", "input_series": case["input_series"] + elsewhere(well)})
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "neighbours.test.yaml")
-        file.write_text(yaml.safe_dump({**cases, "rule_files": [str(monitoring / "alerts.yaml")], "tests": tests}, width=1000))
-        return run("promtool", "test", "rules", file)
-
-
-def elsewhere(series: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The same series of another installation. Those of several namespaces stay apart."""
-    return [{**one, "series": re.sub(r'namespace="([^"]*)"', r'namespace="neighbour-\1"', one["series"])} for one in series]
+    """Other installations fail in every way that the tests know, and this one is well: nothing fires."""
+    cases = read_cases(root)
+    series = [one for one in cases["tests"][0]["input_series"] if one["series"].startswith("up{")]
+    silent = []
+    for number, case in enumerate(cases["tests"][1:]):
+        series += [{**one, "series": re.sub(r'namespace="([^"]*)"', rf'namespace="\1-{number}"', one["series"])} for one in case["input_series"]]
+        silent += [{**test, "exp_alerts": []} for test in case["alert_rule_test"]]
+    test = {"name": "neighbours fail", "interval": "15s", "input_series": series, "alert_rule_test": silent}
+    return promtool({**cases, "tests": [test]}, (root / "deploy/monitoring/alerts.yaml").read_text())
 
 
 def render_faults(root: Path) -> list[str]:
-    """The rules for other names pass the tests for other names."""
+    """The rules for other names pass the tests for other names, beside a good installation with the names of the file."""
     names = {"--namespace": "chat-prod", "--api-job": "chat/api", "--gateway-job": "chat/gateway", "--documents": "https://wiki.example/chat"}
     words = [word for pair in names.items() for word in pair]
     rendered = subprocess.run([root / RENDER, *words], capture_output=True, text=True, check=False)
     if rendered.returncode:
         return [f"render-alerts: {rendered.stderr.strip()}"]
-    found = [f"render-alerts: leaves {text}" for text in (f'"{NAMESPACE}"', DOCUMENTS, "api-service", "ws-gateway") if text in uncommented(rendered.stdout)]
-    tests = (root / "deploy/monitoring/alerts.test.yaml").read_text()
-    for ours, theirs in ((f"namespace: {NAMESPACE},", "namespace: chat-prod,"), (f'namespace="{NAMESPACE}"', 'namespace="chat-prod"'), ("api-service", "chat/api"), ("ws-gateway", "chat/gateway"), (DOCUMENTS, "https://wiki.example/chat")):
-        tests = tests.replace(ours, theirs)
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "alerts.yaml").write_text(rendered.stdout)
-        Path(folder, "alerts.test.yaml").write_text(tests)
-        found += run("promtool", "test", "rules", "alerts.test.yaml", cwd=Path(folder))
+    rules = "\n".join(line for line in rendered.stdout.splitlines() if not line.startswith("#"))
+    found = [f"render-alerts: leaves {text}" for text in (f'"{NAMESPACE}"', DOCUMENTS, "api-service", "ws-gateway") if text in rules]
+    theirs = dict(zip((NAMESPACE, "api-service", "ws-gateway", DOCUMENTS), names.values(), strict=True))
+    cases = read_cases(root)
+    good = cases["tests"][0]["input_series"]
+    renamed = json.loads(re.sub("|".join(map(re.escape, sorted(theirs, key=len, reverse=True))), lambda name: theirs[name[0]], json.dumps(cases)))
+    for case in renamed["tests"]:
+        case["input_series"] += good
+    found += promtool(renamed, rendered.stdout)
     for bad in (["--namespace", 'a"b'], ["--api-job", ""], ["--documents", "wiki"], ["--documents", "https://a b"], ["--job", "x"], ["--namespace"]):
         refused = subprocess.run([root / RENDER, *bad], capture_output=True, text=True, check=False)
         if refused.returncode != 64 or refused.stdout:
@@ -128,5 +119,14 @@ def render_faults(root: Path) -> list[str]:
     return found
 
 
-def uncommented(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+def read_cases(root: Path) -> dict[str, Any]:
+    # As text: `0x44` is a series of Prometheus, and a number of YAML.
+    cases: dict[str, Any] = yaml.load((root / "deploy/monitoring/alerts.test.yaml").read_text(), yaml.BaseLoader)
+    return cases
+
+
+def promtool(cases: dict[str, Any], rules: str) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "alerts.yaml").write_text(rules)
+        Path(folder, "alerts.test.yaml").write_text(yaml.safe_dump(cases, width=1000))
+        return run("promtool", "test", "rules", "alerts.test.yaml", cwd=Path(folder))
