@@ -70,6 +70,7 @@ def example_faults(root: Path, example: str) -> Iterator[str]:
         yield from service_faults(root, service, by_name)
     yield from route_faults(by_name)
     yield from policy_faults(by_name)
+    yield from link_faults(by_name)
     yield from hook_faults(by_name)
     yield from monitoring_faults(root, by_name)
     yield from run(HELM, "lint", "--strict", chart, "--values", chart / f"examples/{example}.yaml")
@@ -253,6 +254,25 @@ def hook_faults(by_name: Objects) -> list[str]:
     return found
 
 
+def link_faults(by_name: Objects) -> list[str]:
+    """Production starts: an example names the CA of its servers, or says that their network is private."""
+    found = []
+    for (kind, name), one in by_name.items():
+        if kind in ("Deployment", "Job"):
+            container = one["spec"]["template"]["spec"]["containers"][0]
+            given = {variable["name"]: variable["value"] for variable in container.get("env", [])}
+            for source in container["envFrom"]:
+                given |= by_name["ConfigMap", source["configMapRef"]["name"]]["data"] if "configMapRef" in source else {}
+            if ("DATABASE_CA_FILE" in given or "REDIS_CA_FILE" in given) == (given.get("PLAINTEXT_LINKS") == "private-network"):
+                found.append(f"{kind} {name}: its links have neither TLS nor a private network, or both")
+    return found
+
+
+def rendered_rules(root: Path, namespace: str, address: str) -> Any:
+    command = [root / "deploy/monitoring/render-alerts", "--namespace", namespace, "--documents", address]
+    return yaml.safe_load(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def monitoring_faults(root: Path, by_name: Objects) -> list[str]:
     found = []
     monitor = by_name.get(("ServiceMonitor", RELEASE), {}).get("spec")
@@ -276,6 +296,9 @@ def option_faults(root: Path) -> Iterator[str]:
     yield from schema_faults([strict["HTTPRoute", RELEASE]])
     if [rule.get("retry") for rule in strict["HTTPRoute", RELEASE]["spec"]["rules"]] != [{"attempts": 0}] * 2:
         yield "HTTPRoute: retries are not forbidden"
+    elsewhere = render(root, "gateway-api", "--namespace", "other", "--set", "monitoring.prometheusRule.documents=https://wiki.example/chat")
+    if elsewhere["PrometheusRule", RELEASE]["spec"] != rendered_rules(root, "other", "https://wiki.example/chat"):
+        yield "PrometheusRule: does not select by the namespace of the release, or links to other documents"
     # First the gateways: the API services keep their version, and their pods.
     first = render(root, "ingress", "--set", "image.tag=0.2.0", "--set", "apiService.tag=0.1.0")
     changed = {name for (kind, name), one in first.items() if kind in ("Deployment", "Job") and one["spec"]["template"] != old[kind, name]["spec"]["template"]}

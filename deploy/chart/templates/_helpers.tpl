@@ -39,8 +39,8 @@ helm.sh/chart: {{ $root.Chart.Name }}-{{ $root.Chart.Version }}
 {{- if has $name (list "AUDIT_KEY" "AUDIT_PREVIOUS_KEYS" "CONTENT_KEYS" "DATABASE_URL" "JWT_SECRET" "REDIS_URL" "RELAY_KEYS") -}}
 {{- fail (printf "settings: %s is a secret; put it into the Secret of the service" $name) -}}
 {{- end -}}
-{{- if has $name (list "ADMIN_ADDR" "DATABASE_CA_FILE" "LISTEN_ADDR" "REDIS_CA_FILE" "TRUSTED_PROXIES") -}}
-{{- fail (printf "settings: the chart sets %s itself, from `trustedProxies`, `caBundle` and the ports" $name) -}}
+{{- if has $name (list "ADMIN_ADDR" "DATABASE_CA_FILE" "LISTEN_ADDR" "PLAINTEXT_LINKS" "REDIS_CA_FILE" "TRUSTED_PROXIES") -}}
+{{- fail (printf "settings: the chart sets %s itself, from `trustedProxies`, `caBundle`, `plaintextLinks` and the ports" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
