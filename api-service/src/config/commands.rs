@@ -6,7 +6,6 @@ use shared::contract::token::settings::{self, JWT_SECRET};
 use shared::kit::crypto::key_ring::KeyRing;
 use shared::kit::env::{ConfigError, Env, Secret};
 
-use super::complete;
 use super::listen::ADMIN_ADDR;
 use crate::audit::settings::{AuditKey, read_audit_keys, read_own_audit_key};
 use crate::envelope::settings::{CONTENT_KEYS, read_content_keys};
@@ -17,7 +16,7 @@ use crate::store::settings::{DATABASE_SERVICE_ROLE, DatabaseConfig, Role, read_d
 /// # Errors
 /// [`ConfigError`] with every mistake.
 pub fn migrate(env: Env) -> Result<(DatabaseConfig, Option<Role>), ConfigError> {
-    complete(env, read_migrate)
+    env.complete(read_migrate)
 }
 
 fn read_migrate(env: &mut Env) -> Option<(DatabaseConfig, Option<Role>)> {
@@ -31,7 +30,7 @@ fn read_migrate(env: &mut Env) -> Option<(DatabaseConfig, Option<Role>)> {
 /// # Errors
 /// [`ConfigError`] with every mistake.
 pub fn audit(env: Env) -> Result<(DatabaseConfig, AuditKey), ConfigError> {
-    complete(env, read_audit)
+    env.complete(read_audit)
 }
 
 fn read_audit(env: &mut Env) -> Option<(DatabaseConfig, AuditKey)> {
@@ -45,7 +44,7 @@ fn read_audit(env: &mut Env) -> Option<(DatabaseConfig, AuditKey)> {
 /// # Errors
 /// [`ConfigError`] with every mistake.
 pub fn revoke(env: Env) -> Result<(DatabaseConfig, AuditKey, i64), ConfigError> {
-    complete(env, read_revoke)
+    env.complete(read_revoke)
 }
 
 fn read_revoke(env: &mut Env) -> Option<(DatabaseConfig, AuditKey, i64)> {
@@ -60,7 +59,7 @@ fn read_revoke(env: &mut Env) -> Option<(DatabaseConfig, AuditKey, i64)> {
 /// # Errors
 /// [`ConfigError`]
 pub fn max_lifetime(env: Env) -> Result<i64, ConfigError> {
-    complete(env, settings::read_max_lifetime)
+    env.complete(settings::read_max_lifetime)
 }
 
 /// For `audit verify`: the database, all audit keys, and the content keys if they are set.
@@ -68,7 +67,7 @@ pub fn max_lifetime(env: Env) -> Result<i64, ConfigError> {
 /// # Errors
 /// [`ConfigError`] with every mistake.
 pub fn verify(env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>), ConfigError> {
-    complete(env, read_verify)
+    env.complete(read_verify)
 }
 
 fn read_verify(env: &mut Env) -> Option<(DatabaseConfig, Vec<AuditKey>, Option<KeyRing>)> {
@@ -83,7 +82,7 @@ fn read_verify(env: &mut Env) -> Option<(DatabaseConfig, Vec<AuditKey>, Option<K
 /// # Errors
 /// [`ConfigError`] with every mistake.
 pub fn export(env: Env) -> Result<(DatabaseConfig, Vec<AuditKey>), ConfigError> {
-    complete(env, read_export)
+    env.complete(read_export)
 }
 
 fn read_export(env: &mut Env) -> Option<(DatabaseConfig, Vec<AuditKey>)> {
@@ -97,7 +96,7 @@ fn read_export(env: &mut Env) -> Option<(DatabaseConfig, Vec<AuditKey>)> {
 /// # Errors
 /// [`ConfigError`] with every mistake.
 pub fn keys(env: Env) -> Result<(DatabaseConfig, AuditKey, KeyRing), ConfigError> {
-    complete(env, read_keys)
+    env.complete(read_keys)
 }
 
 fn read_keys(env: &mut Env) -> Option<(DatabaseConfig, AuditKey, KeyRing)> {
@@ -115,7 +114,7 @@ fn read_keys(env: &mut Env) -> Option<(DatabaseConfig, AuditKey, KeyRing)> {
 /// # Errors
 /// [`ConfigError`] with every mistake.
 pub fn admin(env: Env) -> Result<SocketAddr, ConfigError> {
-    complete(env, |env| env.read(&ADMIN_ADDR))
+    env.complete(|env| env.read(&ADMIN_ADDR))
 }
 
 /// For `token`.
@@ -123,7 +122,7 @@ pub fn admin(env: Env) -> Result<SocketAddr, ConfigError> {
 /// # Errors
 /// [`ConfigError`] with every mistake.
 pub fn secret(env: Env) -> Result<Secret, ConfigError> {
-    complete(env, read_secret)
+    env.complete(read_secret)
 }
 
 fn read_secret(env: &mut Env) -> Option<Secret> {

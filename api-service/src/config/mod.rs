@@ -84,18 +84,11 @@ pub fn settings() -> Vec<Setting> {
 /// # Errors
 /// [`ConfigError`] with every mistake.
 pub fn serve(env: Env) -> Result<Config, ConfigError> {
-    complete(env, |env| {
+    env.complete(|env| {
         let config = read_all(env);
         env.reject_unknown(&settings());
         config
     })
-}
-
-/// What was read, or every mistake. A mistake may be noted although every setting could be read.
-fn complete<T>(mut env: Env, read: impl FnOnce(&mut Env) -> Option<T>) -> Result<T, ConfigError> {
-    let config = read(&mut env);
-    let mistakes = env.into_error();
-    config.filter(|_| mistakes.0.is_empty()).ok_or(mistakes)
 }
 
 fn read_all(env: &mut Env) -> Option<Config> {

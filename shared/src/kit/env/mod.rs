@@ -202,6 +202,16 @@ impl Env {
         &self.warnings
     }
 
+    /// What `read` makes of the settings, or every mistake. A mistake may be noted although every setting could be read.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every mistake.
+    pub fn complete<T>(mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, ConfigError> {
+        let config = read(&mut self);
+        let mistakes = self.into_error();
+        config.filter(|_| mistakes.0.is_empty()).ok_or(mistakes)
+    }
+
     /// What was wrong with the settings read so far.
     #[must_use]
     pub fn into_error(self) -> ConfigError {
