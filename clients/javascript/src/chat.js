@@ -19,7 +19,7 @@ import { WakeDetector } from "./time/wake-detector.js";
 /** @typedef {import("./types.js").Participant} Participant */
 /** @typedef {import("./types.js").Work} Work */
 /** @typedef {import("./context.js").Context} Context */
-/** @typedef {{ user_id?: string, contact_id?: string }} ParticipantInput */
+/** @typedef {{ user_id?: string | undefined, contact_id?: string | undefined }} ParticipantInput */
 
 const DEFAULT_MAX_MESSAGES = 5_000;
 const MIN_RECONNECT_INTERVAL_MS = 1_000;

@@ -21,4 +21,6 @@ export { keyOf } from "./participants/participant.js";
 /** @typedef {import("./types.js").DraftStore} DraftStore */
 /** @typedef {import("./types.js").TokenSource} TokenSource */
 /** @typedef {import("./types.js").ServerMessage} ServerMessage */
+/** @typedef {import("./types.js").WebSocketLike} WebSocketLike */
+/** @typedef {import("./types.js").Clock} Clock */
 /** @typedef {import("./types.js").ServerConversation} ServerConversation */

@@ -64,8 +64,8 @@ export type Participant = import("./types.js").Participant;
 export type Work = import("./types.js").Work;
 export type Context = import("./context.js").Context;
 export type ParticipantInput = {
-    user_id?: string;
-    contact_id?: string;
+    user_id?: string | undefined;
+    contact_id?: string | undefined;
 };
 import { Emitter } from "./emitter.js";
 import { Conversation } from "./conversation/conversation.js";

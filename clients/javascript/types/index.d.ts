@@ -17,5 +17,7 @@ export type InboxRow = import("./types.js").InboxRow;
 export type DraftStore = import("./types.js").DraftStore;
 export type TokenSource = import("./types.js").TokenSource;
 export type ServerMessage = import("./types.js").ServerMessage;
+export type WebSocketLike = import("./types.js").WebSocketLike;
+export type Clock = import("./types.js").Clock;
 export type ServerConversation = import("./types.js").ServerConversation;
 export { connect, Chat } from "./chat.js";

@@ -13,7 +13,7 @@ export function keyOf(participant) {
 }
 
 /**
- * @param {{ user_id?: string, contact_id?: string }} given
+ * @param {{ user_id?: string | undefined, contact_id?: string | undefined }} given
  * @returns {Participant}
  */
 export function parseParticipant(given) {

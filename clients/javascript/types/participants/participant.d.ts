@@ -5,12 +5,12 @@
  */
 export function keyOf(participant: Participant): string;
 /**
- * @param {{ user_id?: string, contact_id?: string }} given
+ * @param {{ user_id?: string | undefined, contact_id?: string | undefined }} given
  * @returns {Participant}
  */
 export function parseParticipant(given: {
-    user_id?: string;
-    contact_id?: string;
+    user_id?: string | undefined;
+    contact_id?: string | undefined;
 }): Participant;
 /**
  * The query parameters that name a conversation.
