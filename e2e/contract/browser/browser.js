@@ -29,6 +29,13 @@ export async function launch() {
 }
 export const shut = () => browser?.close();
 
+/** A page of another program than the console, without the checks of `open`. */
+export async function newPage() {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(LIMIT);
+  return page;
+}
+
 /**
  * Opens a page. `wrong` collects errors, requests to other hosts, and tokens in URLs. `routes` are answers of the test in place of the
  * server's, by path.
