@@ -1,4 +1,4 @@
-// The token endpoints of examples/token-endpoint: each gives the person who is signed in, and nobody else, a token that the chat accepts.
+// The token endpoints of examples/token-endpoint. Each gives the person who is signed in a token that the chat accepts, and refuses all others.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -47,7 +47,7 @@ for (const [language, program] of Object.entries(PROGRAMS)) {
     const [one, another] = await Promise.all([1, 2].map(() => get("session=demo-doctor").then((response) => response.text())));
     assert.notEqual(claimsOf(one).jti, claimsOf(another).jti, "each token can be revoked alone");
 
-    for (const cookie of [null, "session=", "session=nobody", "sessionx=demo-doctor", "a=session=demo-doctor", ";;=;"]) {
+    for (const cookie of [null, "session=", "session=unknown", "sessionx=demo-doctor", "a=session=demo-doctor", ";;=;"]) {
       const response = await get(cookie);
       assert.equal(response.status, 401, `with the cookie ${cookie}`);
       assert.doesNotMatch(await response.text(), /eyJ/);

@@ -37,12 +37,12 @@ function Inbox({ chat, selected, onSelect }) {
     <ul className="inbox" aria-label="Conversations">
       {rows.map((row) => (
         <li key={row.conversation_id}>
-          <button aria-current={keyOf(row.peer) === keyOf(selected) || undefined} onClick={() => onSelect(row.peer)}>
+          <button type="button" aria-current={keyOf(row.peer) === keyOf(selected) || undefined} onClick={() => onSelect(row.peer)}>
             <bdi>{keyOf(row.peer)}</bdi> {row.unread_count > 0 && <strong>{row.unread_count} new</strong>}
           </button>
         </li>
       ))}
-      {hasMore && <li><button onClick={loadMore}>More</button></li>}
+      {hasMore && <li><button type="button" onClick={loadMore}>More</button></li>}
     </ul>
   );
 }
@@ -67,17 +67,17 @@ function Conversation({ chat, peer }) {
     <section className="conversation" aria-label={`Conversation with ${keyOf(peer)}`}>
       <p role="status">{peerTyping ? "typing…" : state}</p>
       <ul className="messages">
-        {hasMore && <li><button onClick={loadOlder}>Older messages</button></li>}
+        {hasMore && <li><button type="button" onClick={loadOlder}>Older messages</button></li>}
         {messages.map((message) => (
           <li key={message.key} className={message.mine ? "mine" : ""}>
             <bdi>{message.content}</bdi> {message.mine && <small>{message.status}</small>}
-            {message.status === "failed" && <button onClick={() => retry(message)}>Send again</button>}
+            {message.status === "failed" && <button type="button" onClick={() => retry(message)}>Send again</button>}
           </li>
         ))}
       </ul>
       <form onSubmit={submit}>
         <input aria-label="Message" autoComplete="off" dir="auto" value={text} onChange={write} />
-        <button disabled={!text.trim()}>Send</button>
+        <button type="submit" disabled={!text.trim()}>Send</button>
       </form>
     </section>
   );

@@ -4,7 +4,7 @@
 // something changes. Its functions stay the same for as long as the hook shows the same conversation or inbox.
 
 import { connect } from "ehr-chat-client";
-import { useMemo, useSyncExternalStore } from "react";
+import { useMemo, useState, useSyncExternalStore } from "react";
 
 /**
  * Connects once. Only the options of the first call count. Give the component a `key`, such as the id of the person who is signed in, so
@@ -14,8 +14,8 @@ import { useMemo, useSyncExternalStore } from "react";
  *   first token is there.
  */
 export function useChat(options) {
-  // eslint-disable-next-line react-hooks/exhaustive-deps -- only the first options count
-  return useStore(useMemo(() => new ChatStore(options), []));
+  const [store] = useState(() => new ChatStore(options));
+  return useStore(store);
 }
 
 /**
