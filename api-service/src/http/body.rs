@@ -41,7 +41,7 @@ const JSON: &str = "application/json";
 
 /// The `detail` of [`ProblemCode::UnsupportedMediaType`].
 pub(crate) const UNSUPPORTED_MEDIA_TYPE: &str =
-    "The body is not JSON by its content type. Send `Content-Type: application/json`, in UTF-8.";
+    "The content type of the body is not JSON in UTF-8. Send `Content-Type: application/json`.";
 
 /// A body that is read field by field.
 pub(crate) trait FromFields: Sized + Send {

@@ -50,7 +50,7 @@ pub enum AuthorizationError {
     #[error("The token does not allow this location. Use a token whose `locations` name it.")]
     Location,
     /// A person may act only as itself.
-    #[error("The token does not allow to act as this participant. Use a token of this participant.")]
+    #[error("The token does not allow acting as this participant. Use a token of this participant.")]
     Participant,
     /// A person may look only into its own conversations.
     #[error("The token's participant is not part of this conversation. Use a token of one of its participants.")]
