@@ -1,5 +1,5 @@
 //! Stands in for both services in the tests of this crate: answers HTTP with what it was asked.
-//! Refuses to be more: paths below `/do/` make it misbehave in one way each.
+//! Refuses to be more: paths below `/do/` make it misbehave in one way each, and so does the header `X-Answer: 503`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 static READY: AtomicBool = AtomicBool::new(true);
 static POSTS: AtomicU32 = AtomicU32::new(0);
+static REFUSED: AtomicU32 = AtomicU32::new(0);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -59,9 +60,15 @@ fn answer(mut stream: &TcpStream) -> Option<()> {
         "/do/exit" => std::process::exit(3),
         _ => {}
     }
+    if lines.iter().any(|line| line == "x-answer: 503") {
+        REFUSED.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").ok()?;
+        return Some(());
+    }
     let seen = [
         format!("pid={}", std::process::id()),
         format!("posts={}", POSTS.load(Ordering::Relaxed)),
+        format!("refused={};", REFUSED.load(Ordering::Relaxed)),
         format!("database_url={}", std::env::var("DATABASE_URL").is_ok()),
     ];
     let body = [lines.join("\n"), seen.join("\n")].join("\n");

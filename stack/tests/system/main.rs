@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it finds the fault")]
 
+mod balancer;
 mod faults;
 mod life;
 mod proxy;

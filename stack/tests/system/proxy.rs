@@ -66,6 +66,51 @@ fn proxy_does_not_repeat_delivered_post() {
     stack.stop().unwrap();
 }
 
+/// How many requests the gateways have answered with 503 because the test asked for it.
+fn refused(stack: &Stack) -> usize {
+    let of = |url: &String| {
+        let answer = exchange_with(url, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+        answer.split_once("refused=").unwrap().1.split_once(';').unwrap().0.parse::<usize>().unwrap()
+    };
+    stack.env().gateway_ws_urls.iter().map(of).sum()
+}
+
+#[test]
+fn handshake_with_ticket_is_not_repeated() {
+    let stack = Stack::start(with_fake_services()).unwrap();
+    let attempts = |query: &str| {
+        let before = refused(&stack);
+        let answer = get(&stack, &format!("/ws?user_id=doc{query}"), "X-Answer: 503\r\n");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        refused(&stack) - before
+    };
+    assert_eq!(attempts(""), 2, "the other gateway is asked");
+    for query in ["&ticket=abc", "&%74icket=abc", "&tic%6bet=abc&contact_id=pat"] {
+        assert_eq!(attempts(query), 1, "{query}");
+    }
+    stack.stop().unwrap();
+}
+
+#[test]
+fn access_log_has_path_without_query() {
+    let stack = Stack::start(with_fake_services()).unwrap();
+    let log = stack.logs_dir().join("haproxy.log");
+    let headers = "X-Answer: 503\r\nX-Request-Id: logged-1\r\nReferer: /?pat456\r\n";
+    for path in ["/ws?contact_id=pat456&ticket=secret", "/chat/history?contact_id=pat456&token=secret"] {
+        assert!(get(&stack, path, headers).starts_with("HTTP/1.1 503 "));
+    }
+    let lines = || std::fs::read_to_string(&log).unwrap();
+    wait_until("both are logged", || lines().lines().filter(|line| line.contains("id=logged-1")).count() == 2);
+    let lines = lines();
+    for logged in [" 503 ", " GET /ws ", " GET /chat/history "] {
+        assert!(lines.contains(logged), "{logged}: {lines}");
+    }
+    for hidden in ["secret", "pat456", "?"] {
+        assert!(!lines.contains(hidden), "{hidden}: {lines}");
+    }
+    stack.stop().unwrap();
+}
+
 #[test]
 fn slow_requests_get_408_and_absent_servers_503() {
     let stack = Stack::start(with_fake_services()).unwrap();
