@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TTL ?= 3600
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos churn lint openapi types bench seed reset token
+.PHONY: help run test chaos churn sbom lint openapi types bench seed reset token
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ churn: ## Clients that come and go, and whether memory stays flat: MINUTES=60 ma
 	@scripts/install
 	@cargo build --release -p api-service -p ws-gateway -p stack -p e2e
 	@exec $(TARGET)/release/churn
+
+sbom: ## Write a software bill of materials of each service (CycloneDX) into target/sbom, and check it
+	@scripts/install lint
+	@scripts/sbom
 
 lint: ## Install what is missing; check formatting, code, layers, words, prose, scripts, dependencies and openapi.yaml
 	@scripts/install lint

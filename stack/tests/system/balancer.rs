@@ -56,7 +56,7 @@ fn behind(setting: &str, addresses: &str) -> Stack {
     Stack::start(StackOptions { env, ..with_fake_services() }).unwrap()
 }
 
-/// The address and the scheme that the service was told, each once.
+/// The address and the scheme that reach the service, each once.
 fn assert_client(seen: &str, address: &str, scheme: &str) {
     for (header, value) in [("x-forwarded-for", address), ("x-forwarded-proto", scheme)] {
         let lines: Vec<&str> = seen.lines().filter(|line| line.starts_with(header)).collect();
