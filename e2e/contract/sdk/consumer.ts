@@ -18,6 +18,15 @@ export async function consume(): Promise<void> {
   chat.on("unauthorized", ({ code }: ChatError) => console.log(ended.includes(code), code === "token_expired"));
   chat.on("retrying", (all: readonly Retried[]) => console.log(all.map(({ work, error, peer }) => `${work} ${error.message} ${peer?.user_id}`)));
   chat.on("presence", ({ online }) => console.log(online === null ? "unknown" : online));
+  chat.on("message", ({ peer, message }) => console.log(peer.user_id, message.seq));
+  chat.on("draft", ({ peer, draft }) => console.log(peer.contact_id, draft.length));
+  conversation.setDraft(conversation.draft);
+  const first: number | null | undefined = conversation.firstUnread;
+  const isThere: boolean = await conversation.loadUntil(first ?? 1);
+  const marked: number = await conversation.markAllRead({ onProgress: ({ marked, total }) => console.log(marked, total) });
+  const at: number | null = conversation.retryAt;
+  chat.reconnect();
+  console.log(isThere, marked, at, conversation.state === "blocked" || conversation.state === "offline", chat.inbox().rows[0]?.first_unread_seq);
   const isIncomplete: boolean = conversation.state === "incomplete" && conversation.retrying.length > 0;
   console.log(isIncomplete);
   off();

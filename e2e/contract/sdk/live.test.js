@@ -149,7 +149,7 @@ test("messages wait offline in order and go out afterwards", async (t) => {
   await live(mine);
   await mine.send("before");
   cable.cut();
-  await until(mine, "cut off", () => mine.state === "reconnecting");
+  await until(mine, "cut off", () => mine.state === "offline");
   const waiting = count(20).map((n) => mine.send(`offline ${n}`));
   const theirs = (await client(t, patient)).conversation(doctor);
   await live(theirs);
@@ -179,7 +179,7 @@ test("missed messages are loaded after Redis lost everything", async (t) => {
   await mine.send("before");
   await until(theirs, "first", () => theirs.messages.length === 1);
   cable.cut();
-  await until(theirs, "cut off", () => theirs.state === "reconnecting");
+  await until(theirs, "cut off", () => theirs.state === "offline");
   await redis("FLUSHALL");
   const missed = count(30).map((n) => `missed ${n}`);
   for (const text of missed) await mine.send(text);
