@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TTL ?= 3600
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos churn sbom lint openapi types bench seed reset token
+.PHONY: help run test chaos churn skew sbom lint openapi types bench seed reset token
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ churn: ## Clients that come and go, and whether memory stays flat: MINUTES=60 ma
 	@scripts/install
 	@cargo build --release -p api-service -p ws-gateway -p stack -p e2e
 	@exec $(TARGET)/release/churn
+
+skew: ## Old and new services together, as during an upgrade and its rollback: OLD=<commit> make skew
+	@[ -n "$(OLD)" ] || { echo "usage: OLD=<commit> make skew" >&2; exit 64; }
+	@scripts/install
+	@scripts/skew "$(OLD)"
 
 sbom: ## Write a software bill of materials of each service (CycloneDX) into target/sbom, and check it
 	@scripts/install lint

@@ -11,6 +11,7 @@
 //! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
 //! | `chaos` | faults under load: its clients count what they meet and panic never |
 //! | `churn` | clients that come and go for an hour, and what the services hold in memory |
+//! | `skew` | two versions together, during an upgrade and its rollback |
 //! | `contract` | `asyncapi.yaml`: holds every frame of a [`Socket`], either way, against it |
 //! | `raw_http`, `raw_websocket` | HTTP, and WebSocket frames, by hand, where a client library is too well-behaved |
 //! | `audit` | the audit trail, and the commands that verify and export it |
@@ -29,6 +30,7 @@ pub mod issuer;
 pub mod raw_http;
 pub mod raw_websocket;
 mod secret_text;
+pub mod skew;
 mod socket;
 mod test_location;
 pub mod token;

@@ -53,6 +53,8 @@ pub struct StackOptions {
     pub data_dir: Option<PathBuf>,
     /// Where `api-service` and `ws-gateway` are, in place of the test's own target folder.
     pub profile_dir: Option<PathBuf>,
+    /// Where the `api-service` that migrates is, when it is another version than the one that serves.
+    pub migrate_dir: Option<PathBuf>,
     /// Fails when the system is not ready by then.
     pub startup_timeout: Duration,
 }
@@ -71,6 +73,7 @@ impl Default for StackOptions {
             port: 0,
             data_dir: None,
             profile_dir: None,
+            migrate_dir: None,
             startup_timeout: Duration::from_secs(180),
         }
     }
@@ -82,6 +85,9 @@ impl StackOptions {
         let mut command = Command::new(binaries.join("stack"));
         command.arg("run").arg("--until-stdin-closes").arg("--data-dir").arg(data_dir);
         command.arg("--profile-dir").arg(self.profile_dir.as_deref().unwrap_or(binaries));
+        if let Some(folder) = &self.migrate_dir {
+            command.arg("--migrate-dir").arg(folder);
+        }
         for (flag, is_set) in [
             ("--only-backends", self.only_backends),
             ("--redis-cluster", self.redis_cluster),

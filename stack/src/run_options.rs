@@ -50,6 +50,9 @@ pub(crate) struct RunOptions {
     /// Folder of the services' binaries [default: where this binary is]
     #[arg(long)]
     pub profile_dir: Option<PathBuf>,
+    /// Folder of the `api-service` that migrates, when it is another version [default: that of the services]
+    #[arg(long)]
+    pub migrate_dir: Option<PathBuf>,
     /// No HAProxy: the first service of each kind is the public one
     #[arg(long)]
     pub no_proxy: bool,

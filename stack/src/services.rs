@@ -45,6 +45,8 @@ const DEFAULTS: [(&str, &str); 13] = [
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceEnv {
     pub binaries: PathBuf,
+    /// Where the `api-service` that migrates is: in an upgrade it is newer than the one that serves.
+    pub migrate_binaries: PathBuf,
     /// As its owner, who migrates.
     pub database_url: String,
     /// As the role that serves.
@@ -74,8 +76,10 @@ pub(crate) struct Service {
 impl ServiceEnv {
     /// Fails early, and plainly, when the services have not been built.
     pub(crate) fn ensure_built(&self) -> Result<()> {
-        for name in ["api-service", "ws-gateway"] {
-            let file = self.binaries.join(name);
+        let folders =
+            [(&self.binaries, "api-service"), (&self.binaries, "ws-gateway"), (&self.migrate_binaries, "api-service")];
+        for (folder, name) in folders {
+            let file = folder.join(name);
             ensure!(
                 program::is_executable(&file),
                 "{} is missing; build it first: cargo build --workspace",
@@ -122,7 +126,7 @@ impl ServiceEnv {
 
     /// `api-service migrate`.
     pub(crate) fn migration(&self, data: &DataDir) -> Program {
-        let program = Program::new("migrate", self.binaries.join("api-service"), data.log("migrate"));
+        let program = Program::new("migrate", self.migrate_binaries.join("api-service"), data.log("migrate"));
         let role = self.service_role.unwrap_or_default();
         self.with_mode(program)
             .args(["migrate"])

@@ -142,11 +142,14 @@ impl System {
     }
 
     fn service_env(&self) -> Result<ServiceEnv> {
+        let found =
+            |folder: &PathBuf| folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()));
         let binaries = match &self.options.profile_dir {
-            Some(folder) => folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?,
+            Some(folder) => found(folder)?,
             None => std::env::current_exe()?.parent().context("this binary has no folder")?.to_path_buf(),
         };
         let service_env = ServiceEnv {
+            migrate_binaries: self.options.migrate_dir.as_ref().map_or_else(|| Ok(binaries.clone()), found)?,
             binaries,
             database_url: String::new(),
             service_database_url: String::new(),
