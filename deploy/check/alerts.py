@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ SELECTORS = tuple(f'namespace="{NAMESPACE}",{job}' for job in ('job="api-service
 RENDER = "deploy/monitoring/render-alerts"
 
 
-def faults(root: Path) -> list[str]:
+def promtool_faults(root: Path) -> Iterator[str]:
+    """What promtool says: of the rules, of their tests, and of both beside other installations."""
     monitoring = root / "deploy/monitoring"
-    found = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml", cwd=monitoring)
-    if found:
-        return found
-    found = run("promtool", "test", "rules", "alerts.test.yaml", cwd=monitoring)
-    rules = read_rules(root)
-    found += rule_faults(root, rules) + selector_faults(rules)
-    return found + (neighbour_faults(root) + render_faults(root) if not found else [])
+    broken = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml", cwd=monitoring)
+    broken = broken or run("promtool", "test", "rules", "alerts.test.yaml", cwd=monitoring)
+    if broken:
+        yield from broken
+        return
+    yield from neighbour_faults(root)
+    yield from render_faults(root)
 
 
 def read_rules(root: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +28,39 @@ VARIABLES = {"namespace": (), "job": ("namespace",), "instance": ("namespace", "
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
-def faults(root: Path) -> list[str]:
+def faults(root: Path) -> Iterator[str]:
+    """What costs least comes first: a check of a mistake ends with the fault that it looks for."""
     monitoring = root / "deploy/monitoring"
-    found = run("promtool", "check", "config", "prometheus.yaml", cwd=monitoring)
-    if found:
-        return found
-    found += alerts.faults(root)
+    broken = run("promtool", "check", "config", "prometheus.yaml", cwd=monitoring)
+    if broken:
+        yield from broken
+        return
+    yield from job_faults(root)
     rules = alerts.read_rules(root)
-    compose = yaml.safe_load((root / "deploy/compose.yaml").read_text())["services"]
-    for job in yaml.safe_load((monitoring / "prometheus.yaml").read_text())["scrape_configs"]:
-        for target in job["static_configs"][0]["targets"]:
-            if f"/{job['job_name']}:" not in compose.get(target.split(":")[0], {}).get("image", ""):
-                found.append(f"prometheus.yaml: {target} is no {job['job_name']} of compose.yaml")
-        if job["static_configs"][0].get("labels", {}).get("namespace") != alerts.NAMESPACE:
-            found.append(f"prometheus.yaml: the alerts do not select {job['job_name']}")
+    yield from alerts.rule_faults(root, rules)
+    yield from alerts.selector_faults(rules)
     boards = sorted((monitoring / "grafana/dashboards").glob("*.json"))
     queries = [(f"alert {rule['alert']}", rule["expr"]) for rule in rules]
     for board in boards:
         dashboard = json.loads(board.read_text())
-        found += dashboard_faults(dashboard)
+        yield from dashboard_faults(dashboard)
         queries += [(f"panel {panel['title']}", t["expr"]) for panel in dashboard["panels"] for t in panel.get("targets", [])]
-    return found + query_faults(queries) + metric_faults(root, queries) + ([] if boards else ["no dashboard"])
+    if not boards:
+        yield "no dashboard"
+    yield from query_faults(queries)
+    yield from metric_faults(root, queries)
+    yield from alerts.promtool_faults(root)
+
+
+def job_faults(root: Path) -> Iterator[str]:
+    """The jobs are services of compose.yaml, and have the labels by which the alerts select."""
+    compose = yaml.safe_load((root / "deploy/compose.yaml").read_text())["services"]
+    for job in yaml.safe_load((root / "deploy/monitoring/prometheus.yaml").read_text())["scrape_configs"]:
+        for target in job["static_configs"][0]["targets"]:
+            if f"/{job['job_name']}:" not in compose.get(target.split(":")[0], {}).get("image", ""):
+                yield f"prometheus.yaml: {target} is no {job['job_name']} of compose.yaml"
+        if job["static_configs"][0].get("labels", {}).get("namespace") != alerts.NAMESPACE:
+            yield f"prometheus.yaml: the alerts do not select {job['job_name']}"
 
 
 def dashboard_faults(dashboard: dict[str, Any]) -> list[str]:
