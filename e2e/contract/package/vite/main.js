@@ -1,5 +1,5 @@
 import * as element from "ehr-chat-client/element";
 import { chat } from "./chat.js";
 
-globalThis.element = Object.keys(element);
+globalThis.element = element;
 globalThis.chat = chat;
