@@ -110,6 +110,23 @@ test("a first message, and a conversation behind the loaded rows, are announced;
   assert.deepEqual(received.slice(1).map(({ peer, seq, content }) => [peer.contact_id, seq, content]), [["old4", 3, "three"], ["old4", 4, "four"]]);
 });
 
+test("a conversation beyond the 1,000 rows of the inbox does not look new", async () => {
+  let others;
+  const { clock, chat } = await setUp({ prepare: (server) => { others = addConversations(server); for (let n = 0; n < 1_010; n++) others.write(`old${n}`, "old"); } });
+  const inbox = chat.inbox();
+  await clock.advance(1_000);
+  while (await inbox.loadMore());
+  assert.equal(inbox.rows.length, 1_000);
+  const contents = [];
+  chat.on("message", ({ message }) => contents.push(message.content));
+  others.read("old3");
+  await clock.advance(3_000);
+  assert.deepEqual(contents, []);
+  others.write("old3", "new");
+  await clock.advance(3_000);
+  assert.deepEqual(contents, ["new"]);
+});
+
 test("messages that were missed without a connection are announced, also while sockets are blocked", async () => {
   const { clock, server, others, contents } = await listening({ prepare: (_, others) => others.write("pat7", "old") });
   server.handshake = () => false;

@@ -38,6 +38,11 @@ export class InboxLoader {
     return this.#nextCursor !== null && this.#rows.size < MAX_ROWS;
   }
 
+  /** Whether every row of the server is here. Beyond `MAX_ROWS` some never are. */
+  get isComplete() {
+    return this.loaded && this.#nextCursor === null && this.#rows.size < MAX_ROWS;
+  }
+
   /** @param {ServerConversation} conversation Of a frame. */
   applyFrame(conversation) {
     this.#updatedByFrame.add(conversation.conversation_id);

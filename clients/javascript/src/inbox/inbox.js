@@ -104,7 +104,7 @@ export class Inbox extends Emitter {
 
   /** For `Chat`: the row of one conversation; null when there is none; undefined when it may be among those that are not loaded. @internal @param {import("../types.js").Participant} peer */
   findRow(peer) {
-    return this.#rows.find(peer) ?? (this.loaded && !this.hasMore ? null : undefined);
+    return this.#rows.find(peer) ?? (this.#loader.isComplete ? null : undefined);
   }
 
   /**
@@ -190,7 +190,7 @@ export class Inbox extends Emitter {
   }
 
   #updateFeed() {
-    if (this.loaded) this.#feed?.update(this.hasMore);
+    if (this.loaded) this.#feed?.update(this.#loader.isComplete);
   }
 
   /** @param {any} frame */

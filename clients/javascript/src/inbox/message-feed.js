@@ -60,11 +60,11 @@ export class MessageFeed {
     this.#pageSize = new PageSize(context.clock);
   }
 
-  /** The rows changed. @param {boolean} hasMore Whether the server has rows that are not loaded. */
-  update(hasMore) {
+  /** The rows changed. @param {boolean} isComplete Whether the server has no other rows. */
+  update(isComplete) {
     const rows = this.#getRows();
     const isBeginning = this.#oldestActivity === undefined;
-    if (isBeginning) this.#oldestActivity = hasMore ? rows.at(-1)?.last_activity_at ?? null : null;
+    if (isBeginning) this.#oldestActivity = isComplete ? null : rows.at(-1)?.last_activity_at ?? null;
     for (const row of rows) this.#takeRow(row, isBeginning);
   }
 

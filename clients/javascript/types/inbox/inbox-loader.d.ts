@@ -9,6 +9,8 @@ export class InboxLoader {
     /** Whether the first page is loaded. */
     loaded: boolean;
     get hasMore(): boolean;
+    /** Whether every row of the server is here. Beyond `MAX_ROWS` some never are. */
+    get isComplete(): boolean;
     /** @param {ServerConversation} conversation Of a frame. */
     applyFrame(conversation: ServerConversation): void;
     /** Loads as many rows as the inbox holds, from the newest on. */

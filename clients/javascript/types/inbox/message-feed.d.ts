@@ -17,8 +17,8 @@ export class MessageFeed {
      * @param {Pick<import("../retry/refetcher.js").Owner, "onFailed" | "onRecovered">} loads
      */
     constructor(context: import("../context.js").Context, owner: FeedOwner, getRows: () => readonly InboxRow[], loads: Pick<import("../retry/refetcher.js").Owner, "onFailed" | "onRecovered">);
-    /** The rows changed. @param {boolean} hasMore Whether the server has rows that are not loaded. */
-    update(hasMore: boolean): void;
+    /** The rows changed. @param {boolean} isComplete Whether the server has no other rows. */
+    update(isComplete: boolean): void;
     /** A message of an open conversation. @param {Participant} peer @param {string} conversation_id @param {Message} message */
     offer(peer: Participant, conversation_id: string, message: Message): void;
     /** This chat sent the message, or it is old. @param {Participant} peer @param {number} seq */
