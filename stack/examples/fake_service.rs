@@ -1,5 +1,6 @@
 //! Stands in for both services in the tests of this crate: answers HTTP with what it was asked.
-//! Refuses to be more: paths below `/do/` make it misbehave in one way each, and so does the header `X-Answer: 503`.
+//! Refuses to be more: paths below `/do/` make it misbehave in one way each, and so does the header `X-Answer`:
+//! 503 refuses, 101 opens a socket that only its client closes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 static READY: AtomicBool = AtomicBool::new(true);
 static POSTS: AtomicU32 = AtomicU32::new(0);
 static REFUSED: AtomicU32 = AtomicU32::new(0);
+static CLOSED: AtomicU32 = AtomicU32::new(0);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -65,10 +67,20 @@ fn answer(mut stream: &TcpStream) -> Option<()> {
         stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").ok()?;
         return Some(());
     }
+    if lines.iter().any(|line| line == "x-answer: 101") {
+        // HAProxy requires the accept header, and leaves its value to the client.
+        let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        stream.write_all(head.as_bytes()).ok()?;
+        let _end = reader.read_to_end(&mut Vec::new());
+        CLOSED.fetch_add(1, Ordering::Relaxed);
+        return None;
+    }
     let seen = [
         format!("pid={}", std::process::id()),
         format!("posts={}", POSTS.load(Ordering::Relaxed)),
         format!("refused={};", REFUSED.load(Ordering::Relaxed)),
+        format!("closed={};", CLOSED.load(Ordering::Relaxed)),
         format!("database_url={}", std::env::var("DATABASE_URL").is_ok()),
     ];
     let body = [lines.join("\n"), seen.join("\n")].join("\n");

@@ -1,5 +1,7 @@
 //! `deploy/haproxy.cfg` as clients see it: routes, request ids, problem bodies, and no second send.
 
+use std::io::{Read, Write};
+
 use stack::Stack;
 
 use crate::test_env::{exchange, exchange_with, get, wait_until, with_fake_services};
@@ -66,11 +68,12 @@ fn proxy_does_not_repeat_delivered_post() {
     stack.stop().unwrap();
 }
 
-/// How many requests the gateways have answered with 503 because the test asked for it.
-fn refused(stack: &Stack) -> usize {
+/// What the gateways have counted together: requests that they `refused`, sockets that were `closed`.
+fn count(stack: &Stack, what: &str) -> usize {
     let of = |url: &String| {
         let answer = exchange_with(url, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
-        answer.split_once("refused=").unwrap().1.split_once(';').unwrap().0.parse::<usize>().unwrap()
+        let (_, rest) = answer.split_once(&format!("{what}=")).unwrap();
+        rest.split_once(';').unwrap().0.parse::<usize>().unwrap()
     };
     stack.env().gateway_ws_urls.iter().map(of).sum()
 }
@@ -79,10 +82,10 @@ fn refused(stack: &Stack) -> usize {
 fn handshake_with_ticket_is_not_repeated() {
     let stack = Stack::start(with_fake_services()).unwrap();
     let attempts = |query: &str| {
-        let before = refused(&stack);
+        let before = count(&stack, "refused");
         let answer = get(&stack, &format!("/ws?user_id=doc{query}"), "X-Answer: 503\r\n");
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        refused(&stack) - before
+        count(&stack, "refused") - before
     };
     assert_eq!(attempts(""), 2, "the other gateway is asked");
     for query in ["&ticket=abc", "&%74icket=abc", "&tic%6bet=abc&contact_id=pat"] {
@@ -108,6 +111,26 @@ fn access_log_has_path_without_query() {
     for hidden in ["secret", "pat456", "?"] {
         assert!(!lines.contains(hidden), "{hidden}: {lines}");
     }
+    stack.stop().unwrap();
+}
+
+#[test]
+fn end_of_socket_is_not_logged() {
+    let stack = Stack::start(with_fake_services()).unwrap();
+    let mut socket = std::net::TcpStream::connect(stack.base_url().replace("http://localhost", "127.0.0.1")).unwrap();
+    let handshake = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Answer: 101\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    socket.write_all(handshake.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    drop(socket); // Without a close frame, as a phone that loses its network.
+    wait_until("the gateway sees the end", || count(&stack, "closed") == 1);
+    // What is logged later is there, so the end of the socket would be there as well.
+    assert!(get(&stack, "/ws", "X-Answer: 503\r\n").starts_with("HTTP/1.1 503 "));
+    let lines = || std::fs::read_to_string(stack.logs_dir().join("haproxy.log")).unwrap();
+    wait_until("the refusal is logged", || lines().contains(" 503 "));
+    assert!(!lines().contains(" 101 "), "{}", lines());
     stack.stop().unwrap();
 }
 
