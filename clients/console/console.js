@@ -1,27 +1,37 @@
-// The page: its view and its theme. The view is one person's screen, or a doctor's and a patient's side by side.
+// The page: its view, its theme and its language. The view is one person's screen, or a doctor's and a patient's side by side.
 
+import { DEMO_DOCTOR, DEMO_PATIENT } from "./demo-people.js";
 import { h } from "./dom.js";
+import { applyLanguage, t } from "./language.js";
+import { fetchDemoToken, loadSession, saveSession } from "./session.js";
+import { getSetting, onSettingChange } from "./settings.js";
 import { Pane } from "./views/pane.js";
+import { createTopBar } from "./views/top-bar.js";
 
-const THEMES = ["auto", "light", "dark"];
-const VIEWS = { one: [["me", "Sign in", null]], both: [["doctor", "Doctor", "user"], ["patient", "Patient", "contact"]] };
+const VIEWS = { one: [["me", null]], both: [["doctor", "user"], ["patient", "contact"]] };
 
+const top = document.getElementById("top");
 const main = document.getElementById("panes");
 let panes = [];
+let focusesWhenResumed = false; // the next view follows a click, so it takes the focus
+
+const getView = () => (location.hash === "#both" ? "both" : "one");
 
 function showView() {
-  const view = location.hash === "#both" ? "both" : "one";
+  const view = getView();
   for (const pane of panes) pane.close();
   main.dataset.view = view;
-  panes = VIEWS[view].map(([name, title, role]) => new Pane(name, title, role, { onChange: showUnread, onSignedIn: openEachOther }));
+  panes = VIEWS[view].map(([name, role]) => new Pane(name, role, { onChange: showUnread, onSignedIn: openEachOther, onDemo: view === "one" ? startDemo : null }));
   main.replaceChildren(...panes.map(({ element }) => element));
-  for (const link of document.querySelectorAll(".views a")) {
-    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
-  for (const pane of panes) pane.resume();
+  showTopBar();
   showUnread();
+  const [first] = panes;
+  const isFocused = focusesWhenResumed;
+  focusesWhenResumed = false;
+  void Promise.all(panes.map((pane) => pane.resume())).then(() => { if (isFocused) first.focus(); });
 }
+
+const showTopBar = () => top.replaceChildren(...createTopBar(getView()));
 
 /** Side by side, each pane opens the conversation with the other. */
 function openEachOther() {
@@ -29,26 +39,45 @@ function openEachOther() {
   for (const [pane, other] of [panes, [...panes].reverse()]) if (other.me) pane.showUnlessOpen(other.me);
 }
 
-function showUnread() {
-  const unread = panes.length === 1 ? panes[0].unread : 0;
-  document.title = unread > 0 ? `(${unread}) EHR chat` : "EHR chat";
+/** The first chat with one click: both demo people side by side, ready to write. */
+async function startDemo() {
+  await Promise.all([["doctor", DEMO_DOCTOR], ["patient", DEMO_PATIENT]].map(async ([name, person]) => {
+    if (!loadSession(name)) saveSession(name, { token: await fetchDemoToken(person), demo: person, peer: null });
+  }));
+  focusesWhenResumed = true;
+  location.hash = "#both"; // `hashchange` shows the view
 }
 
-const themeButton = document.getElementById("theme");
-function showTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  themeButton.textContent = { auto: "Theme: auto", light: "Theme: light", dark: "Theme: dark" }[theme];
+/** The title counts unread messages. `+`: there may be more, because not all rows of the inbox are loaded. */
+function showUnread() {
+  const { count, isExact } = panes.length === 1 ? panes[0].unread : { count: 0, isExact: true };
+  document.title = count > 0 ? `(${count}${isExact ? "" : "+"}) ${t("console.title")}` : t("console.title");
 }
-themeButton.addEventListener("click", () => {
-  const next = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
-  try { localStorage.setItem("chat-theme", next); } catch { /* a private window may refuse; the theme then lasts as long as the page */ }
-  showTheme(next);
+
+function showTheme() {
+  document.documentElement.dataset.theme = getSetting("theme");
+}
+
+onSettingChange((name) => {
+  if (name === "theme") showTheme();
+  if (name === "language") translate();
 });
-let theme = null;
-try { theme = localStorage.getItem("chat-theme"); } catch { /* see above */ }
-showTheme(THEMES.includes(theme) ? theme : "auto");
+
+/** Everything again in the chosen language. Chats, drafts and waiting messages stay. */
+function translate() {
+  applyLanguage();
+  const isOpen = top.querySelector("dialog")?.open;
+  showTopBar();
+  if (isOpen) {
+    top.querySelector('[data-testid="settings"]').click();
+    document.getElementById("setting-language").focus();
+  }
+  for (const pane of panes) pane.translate();
+  showUnread();
+}
 
 addEventListener("beforeunload", (event) => { if (panes.some((pane) => pane.pending > 0)) event.preventDefault(); });
 addEventListener("hashchange", showView);
-if (!("container" in document.documentElement.style)) main.before(h("p", { class: "noscript" }, "This browser is too old to show this page correctly."));
+if (!("container" in document.documentElement.style)) main.before(h("p", { class: "noscript" }, t("console.oldBrowser")));
+showTheme();
 showView();

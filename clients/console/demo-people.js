@@ -1,33 +1,36 @@
 // Names for identifiers. The chat knows only the EHR's identifiers; a real EHR has the names. Here only the demo people have names, and
 // only in development mode: elsewhere the same identifier may belong to another person.
 
-import { h } from "./dom.js";
+import { t } from "./language.js";
 
 export const development = document.querySelector('meta[name="chat-mode"]')?.content === "development";
 
 export const DEMO_LOCATION = "loc1";
+
+// Two patients have the same name. The birth date and the record number tell them apart.
 export const DEMO_PEOPLE = [
-  { user_id: "doc123", name: "Dr. Amara Okafor", about: "Cardiology" },
-  { user_id: "nurse7", name: "Lena Fischer", about: "Nurse, ward 4" },
-  { contact_id: "pat456", name: "Maria Santos", about: "Patient" },
-  { contact_id: "pat789", name: "Jonas Weber", about: "Patient" },
+  { user_id: "doc123", name: "Dr. Amara Okafor", aboutKey: "console.demoCardiology" },
+  { user_id: "nurse7", name: "Lena Fischer", aboutKey: "console.demoNurse" },
+  { contact_id: "pat456", name: "Maria Santos", birth_date: "1984-03-12", record_number: "100456" },
+  { contact_id: "pat457", name: "Maria Santos", birth_date: "1951-11-30", record_number: "100457" },
+  { contact_id: "pat789", name: "Jonas Weber", birth_date: "1999-07-02", record_number: "100789" },
+  { contact_id: "pat812", name: "נועה לוי", birth_date: "1976-01-25", record_number: "100812" },
 ];
 
-const getId = ({ user_id, contact_id }) => user_id ?? contact_id;
+/** The two of the quick start. */
+export const [DEMO_DOCTOR, , DEMO_PATIENT] = DEMO_PEOPLE;
 
 export const isSameParticipant = (a, b) => Boolean(a && b) && a.user_id === b.user_id && a.contact_id === b.contact_id;
 
-/** `{ name, about }` to show for a participant. */
-export function describeParticipant(participant, location_id) {
-  const demoPerson = development && location_id === DEMO_LOCATION && DEMO_PEOPLE.find((one) => isSameParticipant(one, participant));
-  return demoPerson || { name: getId(participant), about: participant.user_id !== undefined ? "Staff" : "Patient" };
-}
-
-/** Creates a coloured disc with initials. */
-export function createAvatar(participant, location_id) {
-  const { name } = describeParticipant(participant, location_id);
-  const words = name.replace(/^Dr\.? /, "").split(/[\s._~-]+/).filter(Boolean);
-  const initials = words.length > 1 ? words[0][0] + words.at(-1)[0] : name.slice(0, 2);
-  const tone = [...getId(participant)].reduce((sum, char) => (sum * 7 + char.codePointAt(0)) % 997, 0) % 6;
-  return h("span", { class: `avatar tone-${tone}`, "aria-hidden": "true" }, initials.toUpperCase());
+/**
+ * The hook that gives names, birth dates and record numbers: `resolve(person)`.
+ * @param {string} location_id
+ */
+export function createResolve(location_id) {
+  return (person) => {
+    const found = development && location_id === DEMO_LOCATION && DEMO_PEOPLE.find((one) => isSameParticipant(one, person));
+    if (!found) return null;
+    const { name, aboutKey, birth_date, record_number } = found;
+    return { name, about: aboutKey && t(aboutKey), birth_date, record_number };
+  };
 }

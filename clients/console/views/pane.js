@@ -3,43 +3,44 @@
 import { connect, readToken } from "/sdk/index.js";
 
 import { h } from "../dom.js";
+import { t } from "../language.js";
+import { describeTokenProblem, fetchDemoToken, findTokenProblem, loadSession, saveSession } from "../session.js";
 import { PersonView } from "./person-view.js";
-import { fetchDemoToken, loadSession, saveSession } from "../session.js";
-import { createSignInCard } from "./sign-in.js";
+import { createSignInCard, PANE_KEYS } from "./sign-in.js";
 
 export class Pane {
   #name;
-  #title;
   #role;
   #owner;
+  #session = null;
+  #chat = null;
   #view = null;
   #closed = false;
 
   /**
-   * @param {string} name
-   * @param {string} title
-   * @param {"user" | "contact" | null} role
-   * @param {{ onChange: () => void, onSignedIn: () => void }} owner
+   * @param {string} name `me`, `doctor` or `patient`.
+   * @param {"user" | "contact" | null} role The expected role; null allows any.
+   * @param {{ onChange: () => void, onSignedIn: () => void, onDemo: (() => void) | null }} owner
    */
-  constructor(name, title, role, owner) {
+  constructor(name, role, owner) {
     this.#name = name;
-    this.#title = title;
     this.#role = role;
     this.#owner = owner;
-    this.element = h("section", { class: "pane", "aria-label": title, dataset: { pane: name } });
+    this.element = h("section", { class: "pane", dataset: { pane: name } });
     this.#showSignIn();
   }
 
   get me() {
-    return this.#view?.chat.me ?? null;
+    return this.#chat?.me ?? null;
   }
 
+  /** `{ count, isExact }` */
   get unread() {
-    return this.#view?.unread ?? 0;
+    return this.#view?.unread ?? { count: 0, isExact: true };
   }
 
   get pending() {
-    return this.#view?.chat.pending ?? 0;
+    return this.#chat?.pending ?? 0;
   }
 
   /** Signs in with the stored session. */
@@ -47,10 +48,10 @@ export class Pane {
     const session = loadSession(this.#name);
     if (!session?.token) return;
     try {
-      await this.#signIn(session);
+      await this.#connect(session);
     } catch (error) {
       saveSession(this.#name, null);
-      this.element.querySelector(".problem").textContent = error.message;
+      this.#showSignIn(error.message);
     }
   }
 
@@ -59,41 +60,84 @@ export class Pane {
     this.#view?.showUnlessOpen(peer);
   }
 
+  focus() {
+    this.#view?.focus();
+  }
+
+  /** Shows everything again in the present language. The chat goes on. */
+  translate() {
+    if (!this.#chat) return this.#showSignIn();
+    const { peer } = this.#view;
+    const old = this.#view;
+    this.#showPerson(peer);
+    old.close();
+  }
+
   close() {
     this.#closed = true;
     this.#view?.close();
+    this.#chat?.close();
   }
 
   #showSignIn(problem = "") {
-    const card = createSignInCard(this.#name, this.#title, this.#role, (session) => this.#signIn(session));
+    const card = createSignInCard(this.#name, this.#role, {
+      signIn: async (session) => { await this.#signIn(session); this.focus(); }, startDemo: this.#owner.onDemo,
+    });
     if (problem) card.querySelector(".problem").textContent = problem;
-    this.element.setAttribute("aria-label", this.#title);
+    this.element.setAttribute("aria-label", t(PANE_KEYS[this.#name].title));
     this.element.replaceChildren(card);
   }
 
-  async #signIn({ token, demo, peer = null }) {
-    const claims = readToken(token);
-    if (!claims.me) throw new Error("This token does not belong to a person: `role` must be user or contact.");
-    if (this.#role && claims.me[`${this.#role}_id`] === undefined) throw new Error(`This is the token of a ${claims.role === "user" ? "staff member" : "patient"}; use the other pane.`);
-    if (claims.locations.length === 0) throw new Error("This token is for no location.");
-    const session = { token, demo, peer };
-    const remember = (change) => { Object.assign(session, change); if (!this.#closed) saveSession(this.#name, session); };
+  /** @param {{ token: string, demo: object | null }} session */
+  async #signIn(session) {
+    const { me, role, locations } = readToken(session.token);
+    if (!me) throw new Error(t("console.tokenOfNoPerson"));
+    if (this.#role && me[`${this.#role}_id`] === undefined) throw new Error(t(role === "user" ? "console.tokenOfStaff" : "console.tokenOfPatient"));
+    if (locations.length === 0) throw new Error(t("console.tokenOfNoLocation"));
+    const problem = await findTokenProblem(session.token, locations[0]);
+    if (problem) throw new Error(describeTokenProblem(problem, session.token));
+    await this.#connect({ peer: null, ...session });
+  }
+
+  async #connect(session) {
+    this.#session = session;
     const chat = await connect({
-      location_id: claims.locations[0],
+      location_id: readToken(session.token).locations[0],
+      drafts: "session", // a reload keeps them; they end with the tab
       token: async (reason) => {
-        if (reason !== "first" && demo) remember({ token: await fetchDemoToken(demo) });
+        if (reason !== "first" && session.demo) this.#remember({ token: await fetchDemoToken(session.demo) });
         return session.token; // a pasted token has no successor: the screen asks for another one
       },
     });
     if (this.#closed) return chat.close();
-    remember({});
-    this.#view = new PersonView(this.#name, chat, {
-      onChange: this.#owner.onChange, remember,
-      leave: (problem) => { saveSession(this.#name, null); this.#view.close(); this.#view = null; this.#showSignIn(problem); this.#owner.onChange(); },
+    this.#chat = chat;
+    this.#remember({});
+    this.#showPerson(session.peer);
+    this.#owner.onSignedIn();
+  }
+
+  #remember(change) {
+    Object.assign(this.#session, change);
+    if (!this.#closed) saveSession(this.#name, this.#session);
+  }
+
+  #showPerson(peer) {
+    this.#view = new PersonView(this.#name, this.#chat, {
+      onChange: this.#owner.onChange, remember: (change) => this.#remember(change), getToken: () => this.#session.token, leave: () => this.#leave(),
     });
-    this.element.setAttribute("aria-label", `${this.#title === "Sign in" ? "Signed in" : this.#title}: ${this.#view.title}`);
+    this.element.setAttribute("aria-label", t("console.signedIn", { name: this.#view.title }));
     this.element.replaceChildren(this.#view.element);
     if (peer) this.#view.show(peer);
-    this.#owner.onSignedIn();
+  }
+
+  /** Signs out. Drafts must not stay for the next user. */
+  #leave() {
+    saveSession(this.#name, null);
+    this.#view.close();
+    this.#chat.signOut();
+    this.#view = this.#chat = this.#session = null;
+    this.#showSignIn();
+    this.element.querySelector("button, input")?.focus();
+    this.#owner.onChange();
   }
 }
