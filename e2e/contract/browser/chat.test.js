@@ -63,7 +63,7 @@ test("two windows chat across a reload and a cut connection", async (t) => {
   await state(two.page, "me", "offline");
   await send(two.page, "me", "Written in the lift");
   await message(two.page, "me", "Written in the lift", "sending");
-  await part(two.page, "me", "banner").filter({ hasText: "You are offline" }).waitFor();
+  await two.page.getByTestId("me-connection").filter({ hasText: "You are offline" }).waitFor();
   await send(one.page, "me", "They are fine");
   await message(one.page, "me", "They are fine", "sent");
   cable.mend();

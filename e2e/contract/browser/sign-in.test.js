@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { apartFromTheNetwork, converse, DOCTOR, launch, message, open, problem, send, shut, signIn, state } from "./browser.js";
+import { apartFromTheNetwork, converse, DOCTOR, launch, message, open, part, problem, send, shut, signIn, state } from "./browser.js";
 import { BASE, pair, token } from "../sdk/system.js";
 
 before(launch);
@@ -16,11 +16,11 @@ test("a 401 that passes needs no new sign-in", async () => {
   await converse(page, "me", patient);
   await page.route("**/chat/**", (route) => route.fulfill(problem(401, "the token is not known")));
   await send(page, "me", "Still here");
-  await page.getByText("Your sign-in has ended").waitFor();
+  await page.getByTestId("me-token-form").filter({ hasText: "does not accept this sign-in: the token is not known" }).waitFor();
   await message(page, "me", "Still here", "sending");
   await page.unroute("**/chat/**");
   await message(page, "me", "Still here", "sent");
-  await page.getByText("Your sign-in has ended").waitFor({ state: "hidden" });
+  await page.getByTestId("me-token-form").waitFor({ state: "hidden" });
   assert.deepEqual(apartFromTheNetwork(wrong), []);
 });
 
@@ -41,7 +41,7 @@ test("a revoked token is replaced and waiting messages are sent", async () => {
     headers: { "Content-Type": "application/json", Authorization: `Bearer ${token({ user_id: "ehr" }, { role: "service", admin: true })}` },
   });
   assert.equal(answer.status, 204);
-  await page.getByText("Your sign-in has ended").waitFor();
+  await page.getByTestId("doctor-token-form").filter({ hasText: "Your sign-in was revoked." }).waitFor();
   await send(page, "doctor", "Written without a token");
   await message(page, "doctor", "Written without a token", "sending");
   await page.getByTestId("doctor-again").fill(token(doctor));
@@ -68,4 +68,61 @@ test("demo people sign in with one click, in development only", async () => {
   assert.equal(await bare.page.locator(".person-choice").count(), 0);
   await signIn(bare.page, "me", DOCTOR);
   assert.equal(await bare.page.getByText("Amara Okafor").count(), 0, "names are the demonstration's");
+});
+
+test("an expired token is called expired, and another one keeps the draft", async () => {
+  const { doctor, patient } = pair();
+  const { page, wrong } = await open("/");
+  await page.getByTestId("me-token").fill(token(doctor, { ttl: -3_600 }));
+  await page.getByTestId("me-signin").click();
+  await page.getByTestId("me-error").filter({ hasText: /^Your sign-in expired: / }).waitFor();
+
+  // The server closes the socket when the token ends.
+  await signIn(page, "me", doctor, { ttl: 8 });
+  await converse(page, "me", patient);
+  await part(page, "me", "input").fill("half a sentence");
+  const form = page.getByTestId("me-token-form");
+  await form.filter({ hasText: "Your sign-in ends at" }).waitFor();
+  await form.filter({ hasText: "Your sign-in expired: " }).waitFor({ timeout: 60_000 });
+  assert.equal(await part(page, "me", "input").inputValue(), "half a sentence");
+
+  await page.reload(); // the session is still there, and says the same
+  await form.filter({ hasText: "Your sign-in expired: " }).waitFor();
+  await page.getByTestId("me-again").fill(token(doctor));
+  await page.getByTestId("me-again").press("Enter");
+  await state(page, "me", "live");
+  await form.waitFor({ state: "hidden" });
+  assert.equal(await part(page, "me", "input").inputValue(), "half a sentence");
+  await part(page, "me", "input").press("Enter");
+  await message(page, "me", "half a sentence", "sent");
+  assert.deepEqual(apartFromTheNetwork(wrong), []);
+});
+
+test("a newcomer reaches the first chat with one click", async () => {
+  const { page, wrong } = await open("/");
+  let clicks = 0;
+  await page.exposeFunction("countClick", () => { clicks++; });
+  await page.evaluate(() => addEventListener("click", () => window.countClick(), true));
+  await page.getByRole("button", { name: "Try it: a doctor and a patient side by side" }).click();
+  await state(page, "doctor", "live");
+  await state(page, "patient", "live");
+  const input = part(page, "doctor", "input");
+  await page.waitForFunction(() => document.activeElement.closest('[data-pane="doctor"]'));
+  assert.ok(await input.evaluate((input) => input.getRootNode().activeElement === input), "ready to write");
+  const text = `My first message ${Date.now()}`;
+  await page.keyboard.type(text);
+  await page.keyboard.press("Enter");
+  await message(page, "patient", text, "read");
+  await message(page, "doctor", text, "read");
+  assert.equal(clicks, 1);
+  assert.deepEqual(wrong, []);
+});
+
+test("an empty inbox offers people to write to, in development only", async () => {
+  const { page } = await open("/");
+  await page.getByTestId("me-demo-nurse7").click();
+  await page.getByTestId("me-start-pat789").click();
+  const text = `Hello Jonas ${Date.now()}`;
+  await send(page, "me", text);
+  await message(page, "me", text, "sent");
 });
