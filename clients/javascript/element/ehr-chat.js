@@ -12,6 +12,7 @@ import { ConversationView } from "./view/conversation-view.js";
 /** @typedef {import("ehr-chat-client").Participant} Participant */
 /** @typedef {import("./people/people-directory.js").Resolve} Resolve */
 /** @typedef {Partial<import("./strings/index.js").Texts>} Strings */
+/** @typedef {ReturnType<typeof createLanguage> & { lang: string, strings: Strings }} Language */
 
 export class EhrChat extends HTMLElement {
   static observedAttributes = ["lang"];
@@ -26,6 +27,10 @@ export class EhrChat extends HTMLElement {
   #people = null;
   /** @type {Strings} */
   #strings = {};
+  /** @type {Language | null} */
+  #language = null;
+  /** @type {{ resolve: Resolve | null, language: Language, directory: PeopleDirectory } | null} */
+  #ownPeople = null;
   /** @type {Conversation | null} */
   #conversation = null;
   /** @type {ConversationView | null} */
@@ -140,23 +145,34 @@ export class EhrChat extends HTMLElement {
     this.#conversation = null;
     if (isShown && this.#chat && this.#peer) this.#open(this.#chat, this.#peer, lang);
     before?.close();
-    if (!isShown) this.#placeholder.textContent = this.#createLanguage(lang).t("conversation.none");
+    if (!isShown) this.#placeholder.textContent = this.#getLanguage(lang).t("conversation.none");
     this.#root.replaceChildren(/** @type {ConversationView | null} */ (this.#view)?.element ?? this.#placeholder);
   }
 
   /** @param {Chat} chat @param {Participant} peer @param {string} lang */
   #open(chat, peer, lang) {
-    const language = this.#createLanguage(lang);
-    const people = this.#people ?? new PeopleDirectory(this.#resolve, { language });
+    const language = this.#getLanguage(lang);
+    const people = this.#people ?? this.#getOwnPeople(language);
     this.#conversation = chat.conversation(peer);
     this.#view = new ConversationView({ chat, people, t: language.t, dates: language.dates }, this.#conversation, () => {
       this.dispatchEvent(new CustomEvent("ehr-chat-back", { bubbles: true, composed: true }));
     });
   }
 
-  /** @param {string} lang */
-  #createLanguage(lang) {
-    return createLanguage(lang ? [lang] : undefined, this.#strings);
+  /** Kept while the peers change: a language is costly to create. @param {string} lang */
+  #getLanguage(lang) {
+    if (this.#language?.lang !== lang || this.#language.strings !== this.#strings) {
+      this.#language = { lang, strings: this.#strings, ...createLanguage(lang ? [lang] : undefined, this.#strings) };
+    }
+    return this.#language;
+  }
+
+  /** Kept while the peers change, with all answers. @param {Language} language */
+  #getOwnPeople(language) {
+    if (this.#ownPeople?.resolve !== this.#resolve || this.#ownPeople.language !== language) {
+      this.#ownPeople = { resolve: this.#resolve, language, directory: new PeopleDirectory(this.#resolve, { language }) };
+    }
+    return this.#ownPeople.directory;
   }
 
   /** The element's own language or that of the page around it; "" for the browser's. */

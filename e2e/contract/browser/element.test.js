@@ -44,10 +44,14 @@ test("two patients of the same name are distinguishable, and names may come late
   await part(page, "me", "name").filter({ hasText: "Maria Santos" }).waitFor();
   assert.equal(await part(page, "me", "details").textContent(), "born 12 Mar 1984 · record 100456");
   assert.equal(await part(page, "me", "messages").getAttribute("aria-label"), "Messages with Maria Santos");
+  await page.evaluate(() => { window.answer = null; });
   await page.evaluate((peer) => { window.element.peer = peer; }, twin);
   await part(page, "me", "name").filter({ hasText: twin.contact_id }).waitFor();
   await page.evaluate(() => window.answer());
   await part(page, "me", "details").filter({ hasText: "born 30 Nov 1951 · record 100457" }).waitFor();
+  await page.evaluate((peer) => { window.answer = null; window.element.peer = peer; }, patient);
+  await part(page, "me", "name").filter({ hasText: "Maria Santos" }).waitFor();
+  assert.deepEqual(await page.evaluate(() => [window.answer, window.element.conversation.peer.contact_id]), [null, patient.contact_id], "one question for each person");
   await page.evaluate(() => { window.element.peer = { user_id: "colleague" }; });
   await part(page, "me", "name").filter({ hasText: "colleague" }).waitFor();
   await page.evaluate(() => window.answer()); // which fails

@@ -41,6 +41,7 @@ export class MessageList {
   /** The space above the rendered rows is so much larger than the heights say. It saves moving the scroll position while it moves. */
   #drift = 0;
   #width = 0;
+  #offsetTop = 0;
   #height = 0; // 0 while the list is hidden
   /** Where the reader was when the list was last in view. @type {Anchor | null} */
   #lastAnchor = null;
@@ -111,6 +112,7 @@ export class MessageList {
     const { list } = this.#rows;
     const row = list.find(({ startsUnread }) => startsUnread) ?? list[0];
     if (!row) return;
+    this.#offsetTop = this.#measureOffsetTop();
     this.#moveTo({ key: row.key, edge: "top", at: UNREAD_MARGIN_PX });
   }
 
@@ -122,6 +124,11 @@ export class MessageList {
   /** The rows in view. */
   get visible() {
     return this.#getVisible(this.element.scrollTop - this.#getRowsTop(), this.element.clientHeight);
+  }
+
+  /** Where the list begins in the view. */
+  #measureOffsetTop() {
+    return this.element.parentElement?.offsetTop ?? 0;
   }
 
   #measureIsAtEnd() {
@@ -274,6 +281,10 @@ export class MessageList {
     this.#height = clientHeight;
     if (clientHeight === 0) return;
     const anchor = this.isAtEnd ? null : wasHidden ? this.#lastAnchor : this.#findAnchor("top");
+    // A bar that appears above the list must not push down what the reader sees.
+    const offsetTop = this.#measureOffsetTop();
+    if (anchor && !wasHidden) anchor.at -= offsetTop - this.#offsetTop;
+    this.#offsetTop = offsetTop;
     if (clientWidth !== this.#width) this.#forgetHeights();
     if (!this.#measure() || isResized) this.#moveTo(anchor);
   }

@@ -46,6 +46,8 @@ export class ConversationView {
   #unseenCount = 0;
   /** Messages that arrived while the page was in the background, and whether the reader was at the end before. */
   #background = { count: 0, wasAtEnd: false };
+  /** The reader comes back to the page, and was at the end: the view goes to the first message that is new since then. */
+  #isReturning = false;
   #isLoadingOlder = false;
   #hasNoMoreRoom = false;
   #olderProblem = "";
@@ -166,6 +168,10 @@ export class ConversationView {
     if (this.#isOpening || firstUnread === undefined || firstUnread === this.#firstUnread) return;
     this.#firstUnread = firstUnread;
     this.#unreadLine = firstUnread;
+    if (firstUnread === null || !this.#isReturning) return;
+    this.#isReturning = false;
+    this.#showMessages(this.#conversation.messages);
+    this.#list.scrollToUnread();
   }
 
   /** @param {readonly Message[]} messages */
@@ -275,10 +281,10 @@ export class ConversationView {
     const { count, wasAtEnd } = this.#background;
     if (count === 0 || this.#isOpening) return;
     this.#background.count = 0;
+    this.#firstUnread = undefined;
+    this.#isReturning = wasAtEnd;
     this.#conversation.resetFirstUnread();
-    this.#followFirstUnread();
     this.#render();
-    if (wasAtEnd && this.#unreadLine !== null) this.#list.scrollToUnread();
   }
 
   /** @param {string} content */

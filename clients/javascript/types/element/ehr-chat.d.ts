@@ -3,6 +3,7 @@
 /** @typedef {import("ehr-chat-client").Participant} Participant */
 /** @typedef {import("./people/people-directory.js").Resolve} Resolve */
 /** @typedef {Partial<import("./strings/index.js").Texts>} Strings */
+/** @typedef {ReturnType<typeof createLanguage> & { lang: string, strings: Strings }} Language */
 export class EhrChat extends HTMLElement {
     static observedAttributes: string[];
     /** @param {Chat | null} chat */
@@ -36,4 +37,9 @@ export type Conversation = import("ehr-chat-client").Conversation;
 export type Participant = import("ehr-chat-client").Participant;
 export type Resolve = import("./people/people-directory.js").Resolve;
 export type Strings = Partial<import("./strings/index.js").Texts>;
+export type Language = ReturnType<typeof createLanguage> & {
+    lang: string;
+    strings: Strings;
+};
 import { PeopleDirectory } from "./people/people-directory.js";
+import { createLanguage } from "./strings/index.js";
