@@ -31,7 +31,6 @@ def faults(root: Path) -> Iterator[str]:
         yield from redis_faults(Path(secrets))
         for name, service in services.items():
             yield from program_faults(name, service, Path(secrets))
-    yield from development_faults(deploy)
 
 
 def merged(deploy: Path) -> dict[str, Any]:
@@ -51,8 +50,9 @@ def merged(deploy: Path) -> dict[str, Any]:
     return result
 
 
-def development_faults(deploy: Path) -> list[str]:
+def development_faults(root: Path) -> list[str]:
     """The quick start needs no file, only loopback reaches it, and its keys are marked as public."""
+    deploy = root / "deploy"
     try:
         compose = merged(deploy)
     except ValueError as error:
