@@ -166,6 +166,7 @@ mod tests {
         for has_own_backends in [true, false] {
             let services = ServiceEnv {
                 binaries: PathBuf::from("/bin"),
+                migrate_binaries: PathBuf::from("/bin"),
                 database_url: String::new(),
                 service_database_url: String::new(),
                 service_role: None,
