@@ -70,6 +70,7 @@ test("two patients of one name differ in the inbox, the conversation and the sea
   for (const [who, details] of [[older, "born 30 Nov 1951 · record 100457"], [younger, "born 12 Mar 1984 · record 100456"]]) {
     assert.equal(await rowOf(who).locator("strong").textContent(), "Maria Santos");
     assert.equal(await rowOf(who).locator(".ident").textContent(), details);
+    assert.ok(await rowOf(who).locator(".ident").evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth), "the record number is not cut");
     await rowOf(who).click();
     await page.locator('[data-pane="me"]').getByRole("region", { name: "Maria Santos" }).getByText(details).waitFor();
   }

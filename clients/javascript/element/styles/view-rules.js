@@ -31,7 +31,7 @@ textarea::placeholder { color: var(--text-soft); opacity: 1 }
 .conversation { flex: 1; min-height: 0; display: flex; flex-direction: column; position: relative }
 header { display: flex; align-items: center; gap: .75rem; padding: .6rem var(--gap); background: var(--surface); border-block-end: 1px solid var(--line) }
 .names { min-width: 0; flex: 1 }
-h2 { font-size: 1.0625em; font-weight: 650; line-height: 1.3; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: start; unicode-bidi: isolate }
+h2 { width: fit-content; max-width: 100%; font-size: 1.0625em; font-weight: 650; line-height: 1.3; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: start; unicode-bidi: isolate }
 h2:focus { outline: none }
 .about { display: flex; flex-wrap: wrap; column-gap: .4rem; font-size: .8125rem; line-height: 1.35 }
 .about > * { overflow-wrap: anywhere }
