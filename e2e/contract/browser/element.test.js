@@ -96,6 +96,13 @@ test("each text has the direction of its language, in pages of both directions",
     assert.equal(await part(page, "me", "input").evaluate((input) => getComputedStyle(input).direction), "rtl");
     const [avatar, name] = await Promise.all(["avatar", "name"].map((one) => part(page, "me", one).evaluate((element) => element.getBoundingClientRect().left)));
     assert.equal(avatar > name, dir === "rtl", "the header follows the page");
+    const gap = await part(page, "me", "name").evaluate((name) => {
+      const range = document.createRange();
+      range.selectNodeContents(name);
+      const [text, disc] = [range.getBoundingClientRect(), name.getRootNode().querySelector(".avatar").getBoundingClientRect()];
+      return Math.max(text.left - disc.right, disc.left - text.right);
+    });
+    assert.ok(gap < 30, `${dir}: a name of the other direction stays beside its picture, ${gap} px`);
     assert.deepEqual(await violations(page), []);
     assert.deepEqual(wrong, []);
   }
