@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use shared::contract::http::allowed_origins::AllowedOrigins;
 use shared::contract::http::request::TrustedProxies;
-use shared::contract::http::web_security::AllowedOrigins;
 use shared::contract::token::cache::TokenCache;
 use shared::kit::env::Secret;
 use shared::kit::redis::RedisNodes;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use shared::contract::ids::LocationId;
 use shared::contract::participant::Participant;
 use shared::contract::token::{Actor, Principal};
-use shared::kit::rate_limit::{KeyedRateLimiter, Rate, RetryAfter, check, check_address, client_network};
+use shared::kit::token_bucket::{KeyedRateLimiter, Rate, RetryAfter, check, check_address, client_network};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::RateLimitConfig;

@@ -6,8 +6,8 @@ mod listen;
 #[cfg(test)]
 mod tests;
 
+use shared::contract::http::allowed_origins::AllowedOrigins;
 use shared::contract::http::request::{TRUSTED_PROXIES, TrustedProxies};
-use shared::contract::http::web_security::AllowedOrigins;
 use shared::contract::insecure_settings;
 use shared::contract::token::TokenConfig;
 use shared::contract::token::settings as token_settings;

@@ -9,8 +9,8 @@ use shared::contract::participant::Conversation;
 use super::error::DomainError;
 use crate::audit_writer::AuditWriter;
 use crate::model::message::Message;
-use crate::model::origin::Origin;
 use crate::model::page::{self, PagePosition};
+use crate::model::request_origin::RequestOrigin;
 use crate::store::Store;
 
 /// Messages per page when the caller names no limit.
@@ -33,7 +33,7 @@ pub struct Page {
 /// # Errors
 /// [`DomainError`]
 pub async fn history(
-    origin: &Origin,
+    origin: &RequestOrigin,
     (store, audit_writer): (&Store, &AuditWriter),
     conversation: &Conversation,
     position: PagePosition,

@@ -10,8 +10,8 @@ use shared::contract::participant::Participant;
 use super::error::DomainError;
 use crate::audit_writer::AuditWriter;
 use crate::model::inbox::{InboxCursor, InboxRow};
-use crate::model::origin::Origin;
 use crate::model::page;
+use crate::model::request_origin::RequestOrigin;
 use crate::store::Store;
 
 /// A page of the inbox.
@@ -34,7 +34,7 @@ fn optional_display<S: Serializer>(cursor: &Option<InboxCursor>, serializer: S) 
 /// # Errors
 /// [`DomainError`]
 pub async fn inbox(
-    origin: &Origin,
+    origin: &RequestOrigin,
     (store, audit_writer): (&Store, &AuditWriter),
     location: &LocationId,
     whose: Option<Participant>,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::error::DomainError;
 use crate::model::mark::{Mark, Marked};
 use crate::model::message::now;
-use crate::model::origin::Origin;
+use crate::model::request_origin::RequestOrigin;
 use crate::outbox::event_queue::EventSender;
 use crate::store::{Class, Store, StoreError};
 
@@ -35,7 +35,7 @@ pub struct Marks {
 /// # Errors
 /// [`DomainError`]; nothing was marked then.
 pub async fn mark(
-    origin: &Origin,
+    origin: &RequestOrigin,
     store: &Store,
     events: &EventSender,
     kind: ReceiptKind,

@@ -12,7 +12,7 @@ use shared::contract::presence::Presence;
 
 use super::error::DomainError;
 use crate::audit_writer::AuditWriter;
-use crate::model::origin::Origin;
+use crate::model::request_origin::RequestOrigin;
 use crate::presence_reader::PresenceReader;
 use crate::store::Store;
 
@@ -53,7 +53,7 @@ pub struct Participants {
 /// # Errors
 /// [`DomainError`]
 pub async fn presence(
-    origin: &Origin,
+    origin: &RequestOrigin,
     (store, audit_writer, presence_reader): (&Store, &AuditWriter, &PresenceReader),
     location: &LocationId,
     requested: Vec<Participant>,
@@ -112,7 +112,7 @@ async fn visible_to(
     Ok(participants.into_iter().filter(is_visible).collect())
 }
 
-fn entry(origin: &Origin, location: &LocationId, participants: &[Participant]) -> AuditEntry {
+fn entry(origin: &RequestOrigin, location: &LocationId, participants: &[Participant]) -> AuditEntry {
     let entry = AuditEntry { location: Some(location.clone()), ..origin.entry(Action::PresenceRead, 200) };
     match participants {
         [one] => AuditEntry { counterpart: Some(one.clone()), ..entry },

@@ -5,7 +5,7 @@ use shared::contract::error_code::ProblemCode;
 use shared::contract::revocation::{MAX_JTI_BYTES, Revocation};
 
 use super::error::DomainError;
-use crate::model::origin::Origin;
+use crate::model::request_origin::RequestOrigin;
 use crate::revocation::RevocationService;
 
 /// Revokes as the principal of `origin`. On return this instance rejects the tokens. Other instances and the gateways
@@ -14,7 +14,7 @@ use crate::revocation::RevocationService;
 /// # Errors
 /// [`DomainError`]; nothing was revoked.
 pub async fn revoke(
-    origin: &Origin,
+    origin: &RequestOrigin,
     revocations: &RevocationService,
     revocation: Revocation,
 ) -> Result<(), DomainError> {

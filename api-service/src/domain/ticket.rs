@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::error::DomainError;
-use crate::model::origin::Origin;
+use crate::model::request_origin::RequestOrigin;
 use crate::ticket_issuer::TicketIssuer;
 
 /// A ticket, as the client receives it.
@@ -17,7 +17,7 @@ pub struct Ticket {
 ///
 /// # Errors
 /// [`DomainError::TicketsUnavailable`], [`DomainError::DeadlineExceeded`]; the client has no ticket then.
-pub async fn issue(origin: &Origin, token: &str, issuer: &TicketIssuer) -> Result<Ticket, DomainError> {
+pub async fn issue(origin: &RequestOrigin, token: &str, issuer: &TicketIssuer) -> Result<Ticket, DomainError> {
     // A stored ticket that no client received is useless, so the step may be cut off.
     let issued = origin.deadline.limit(issuer.issue(&origin.principal, token)).await?;
     Ok(Ticket { ticket: issued.ticket.expose().to_owned(), expires_in: issued.expires_in })

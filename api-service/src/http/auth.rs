@@ -17,12 +17,12 @@ use crate::http::audit::AuditContext;
 use crate::http::error::{ProblemBody, internal_error, problem_error, too_many_requests};
 use crate::http::path_table::Parameters;
 use crate::limits::response_budget::BudgetError;
-use crate::model::origin::Origin;
+use crate::model::request_origin::RequestOrigin;
 use crate::state::AppState;
 
 /// A verified token, and the request that carried it.
 pub(crate) struct Caller {
-    pub(crate) origin: Origin,
+    pub(crate) origin: RequestOrigin,
     pub(crate) audit: AuditContext,
 }
 
@@ -136,7 +136,7 @@ impl Caller {
                 .check(&principal.actor)
                 .map_err(|error| poem::Error::from_response(budget_error_response(error)))?;
         }
-        let origin = Origin { principal, request: context.clone(), deadline: audit.deadline() };
+        let origin = RequestOrigin { principal, request: context.clone(), deadline: audit.deadline() };
         Ok(Self { origin, audit: audit.clone() })
     }
 }

@@ -10,7 +10,7 @@ use poem::{Request, Response};
 use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::Problem;
 use shared::contract::http::request::Site;
-use shared::contract::http::web_security::{self, SECURITY_HEADERS};
+use shared::contract::http::security_headers::{self, SECURITY_HEADERS};
 
 use crate::http::error::problem_error;
 use crate::http::path_table::{self, PathTable};
@@ -77,8 +77,10 @@ impl BrowserHeaders {
             headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
         }
         if self.is_tls {
-            headers
-                .insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(web_security::STRICT_TRANSPORT_SECURITY));
+            headers.insert(
+                STRICT_TRANSPORT_SECURITY,
+                HeaderValue::from_static(security_headers::STRICT_TRANSPORT_SECURITY),
+            );
         }
         if !state.origins.is_empty() {
             let vary = if headers.contains_key(VARY) { "accept-encoding, origin" } else { "origin" };

@@ -9,7 +9,7 @@ use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use shared::contract::error_code::ProblemCode;
 use shared::contract::http::problem::{CONTENT_TYPE, InputError, Problem};
-use shared::kit::rate_limit::RetryAfter;
+use shared::kit::token_bucket::RetryAfter;
 
 use crate::domain::error::DomainError;
 use crate::http::openapi::schema;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use shared::contract::participant::ParticipantKind;
 use shared::contract::token::{Actor, Principal};
 use shared::kit::env::{Env, Setting};
-use shared::kit::rate_limit::{self, KeyedRateLimiter, Rate, RateSettings, RetryAfter, check, check_address};
+use shared::kit::token_bucket::{self, KeyedRateLimiter, Rate, RateSettings, RetryAfter, check, check_address};
 
 /// Requests of one participant, in all its locations together.
 pub(crate) const PARTICIPANT: RateSettings = RateSettings {
@@ -74,8 +74,8 @@ impl RateLimitConfig {
     pub(crate) fn read(env: &mut Env) -> Option<Self> {
         let (participant, service) = (PARTICIPANT.read(env), SERVICE.read(env));
         let contact_sends = CONTACT_SENDS.read(env);
-        let (address, failures) = (rate_limit::ADDRESS_RATE.read(env), rate_limit::FAILED_TOKEN_RATE.read(env));
-        let missing = rate_limit::MISSING_TOKEN_RATE.read(env);
+        let (address, failures) = (token_bucket::ADDRESS_RATE.read(env), token_bucket::FAILED_TOKEN_RATE.read(env));
+        let missing = token_bucket::MISSING_TOKEN_RATE.read(env);
         Some(Self {
             participant: participant?,
             contact_sends: contact_sends?,

@@ -5,6 +5,6 @@ pub mod deadline;
 pub mod inbox;
 pub mod mark;
 pub mod message;
-pub mod origin;
 pub mod page;
+pub mod request_origin;
 pub mod send;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::kit::crypto::redacted::Redacted;
 
 use super::message::NewMessage;
-use super::origin::Origin;
+use super::request_origin::RequestOrigin;
 
 /// A message to store, and who sends it by which request.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct SendRequest {
     /// The message.
     pub message: Arc<NewMessage>,
     /// The caller and the request, for the audit row.
-    pub origin: Origin,
+    pub origin: RequestOrigin,
 }
 
 /// The outcome of a send. Messages are JSON, as clients receive them.

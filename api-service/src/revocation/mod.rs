@@ -1,8 +1,9 @@
-//! Revoked tokens. PostgreSQL is the source of truth. Every instance reads new revocations ten times per second, and
-//! [`redis_copy`] keeps a complete copy in Redis for the gateways.
+//! Revoked tokens. PostgreSQL is the source of truth. Every instance reads new revocations ten times per second
+//! ([`table_reader`]), and [`redis_copy`] keeps a complete copy in Redis for the gateways.
 
 mod history;
 mod redis_copy;
+mod table_reader;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,10 @@ use shared::kit::redis::RedisNodes;
 use shared::kit::shutdown::Shutdown;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use self::history::History;
-use crate::store::{Class, RevocationPage, Store, StoreError};
+use crate::store::{Class, Store, StoreError};
 
 /// Between two reads. With the gateways' own interval it must stay well below [`PROPAGATION_DELAY`].
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -28,8 +29,6 @@ const PROPAGATION_DELAY: Duration = Duration::from_millis(300);
 const CLOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two removals of expired revocations.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
-/// Rows per read.
-const PAGE: u32 = 20_000;
 /// Rows per removal, and removals in a row.
 const EXPIRY_PAGE: i32 = 1_000;
 const MAX_EXPIRY_PAGES: usize = 20;
@@ -117,49 +116,6 @@ impl RevocationService {
             () = self.expire() => {}
             () = shutdown.wait_for_begin() => {}
         }
-    }
-
-    /// Reads new revocations.
-    async fn refresh(&self) {
-        loop {
-            match self.read_next_page().await {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "revocations not read"),
-            }
-            // The sooner it is read back, the sooner gateways receive it.
-            let _look_or_notice = timeout(POLL_INTERVAL, self.revoked.notified()).await;
-        }
-    }
-
-    /// Reads the next page. Returns whether there may be more.
-    async fn read_next_page(&self) -> Result<bool, StoreError> {
-        let (started, behind) = (Instant::now(), self.history.lock().newest());
-        let rows = match self.watch_store.revocations(behind, PAGE).await? {
-            RevocationPage::Rows(rows) => rows,
-            RevocationPage::HistoryChanged => {
-                // Known revocations stay in force.
-                tracing::warn!("revocation history changed, reading all");
-                self.history.lock().reset();
-                return Ok(true);
-            }
-        };
-        let count = rows.len();
-        // Expiry is decided in `expire`, by the database's clock.
-        self.known.add(rows.iter().map(|(_, entry)| entry).cloned());
-        let mut history = self.history.lock();
-        history.add(rows);
-        if count >= PAGE as usize {
-            return Ok(true);
-        }
-        history.mark_complete(started);
-        drop(history);
-        metrics::gauge!("ehr_chat_revocations").set(self.known.len() as f64);
-        if count > 0 || !self.is_loaded() {
-            self.changed.notify_one();
-        }
-        self.loaded.send_replace(true);
-        Ok(false)
     }
 
     /// Removes revocations whose tokens have expired: from memory, Redis and PostgreSQL.

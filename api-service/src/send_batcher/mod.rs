@@ -1,9 +1,9 @@
 //! Group commit: the only way to write messages. Sends that arrive during a transaction share the next one.
 //!
 //! There is no timer. An idle system adds no latency; a loaded one pays one commit for many sends. A send that cannot be written
-//! now waits for a bounded time ([`pending`]) and delays no other ([`batch`]).
+//! now waits for a bounded time ([`pending`]) and delays no other ([`batch_writer`]).
 
-mod batch;
+mod batch_writer;
 pub mod error;
 mod fair_queue;
 mod lock_watch;
@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use crate::model::send::{SendOutcome, SendRequest};
 use crate::outbox::event_queue::EventSender;
 use crate::store::Store;
-use batch::{BatchOutcome, BatchWriter};
+use batch_writer::{BatchOutcome, BatchWriter};
 use error::SendError;
 use pending::pending_send;
 use shared_queue::{Group, NextBatch, SharedQueue};

@@ -3,7 +3,7 @@
 //! - [`env`]: settings from the environment, all errors reported together
 //! - [`crypto`]: authenticated encryption, key rings, values that never appear in logs
 //! - [`net`]: listeners, TLS, file descriptors, health check
-//! - [`rate_limit`]: token buckets per caller
+//! - [`token_bucket`]: token buckets per caller
 //! - [`redis`]: connections to Redis, and to every node of a cluster
 //! - [`json`]: strict JSON
 //! - [`telemetry`]: logs, metrics and traces
@@ -14,8 +14,8 @@ pub mod crypto;
 pub mod env;
 pub mod json;
 pub mod net;
-pub mod rate_limit;
 pub mod redis;
 pub mod shutdown;
 pub mod telemetry;
 pub mod timestamp;
+pub mod token_bucket;

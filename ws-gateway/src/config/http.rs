@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use shared::contract::http::allowed_origins::AllowedOrigins;
 use shared::contract::http::request::{TRUSTED_PROXIES, TrustedProxies};
-use shared::contract::http::web_security::AllowedOrigins;
 use shared::kit::env::mode::Mode;
 use shared::kit::env::{Env, Setting};
 

@@ -1,7 +1,7 @@
 //! Limits per participant and per address.
 
 use shared::kit::env::{Env, Setting};
-use shared::kit::rate_limit::{self, Rate, RateSettings};
+use shared::kit::token_bucket::{self, Rate, RateSettings};
 
 const MAX_SOCKETS_PER_PARTICIPANT: Setting = Setting::new(
     "MAX_SOCKETS_PER_PARTICIPANT",
@@ -57,9 +57,9 @@ impl RateLimitConfig {
         let max_sockets_per_address = env.read_number(&MAX_SOCKETS_PER_ADDRESS, 0..=1_000_000);
         let handshakes = env.read_number::<u32>(&HANDSHAKES_PER_SECOND, 0..=1_000_000);
         let participant = HANDSHAKES_OF_PARTICIPANT.read(env);
-        let address = rate_limit::ADDRESS_RATE.read(env);
-        let invalid_token = rate_limit::FAILED_TOKEN_RATE.read(env);
-        let missing_token = rate_limit::MISSING_TOKEN_RATE.read(env);
+        let address = token_bucket::ADDRESS_RATE.read(env);
+        let invalid_token = token_bucket::FAILED_TOKEN_RATE.read(env);
+        let missing_token = token_bucket::MISSING_TOKEN_RATE.read(env);
         Some(Self {
             max_sockets_per_participant: max_sockets_per_participant?,
             max_sockets_per_address: max_sockets_per_address?,

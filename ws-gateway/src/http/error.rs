@@ -7,7 +7,7 @@ use shared::contract::http::headers::HeaderError;
 use shared::contract::http::problem::{self, Problem};
 use shared::contract::http::query::QueryError;
 use shared::contract::token::{AuthorizationError, TokenError};
-use shared::kit::rate_limit::RetryAfter;
+use shared::kit::token_bucket::RetryAfter;
 
 use super::response::{ALLOWED_METHODS, HttpResponse, response};
 use crate::auth::RedeemError;

@@ -6,7 +6,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SE
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use hyper::{Response, StatusCode};
 use shared::contract::http::problem::{self, REQUEST_ID_HEADER};
-use shared::contract::http::web_security::SECURITY_HEADERS;
+use shared::contract::http::security_headers::SECURITY_HEADERS;
 
 /// A complete response.
 pub(crate) type HttpResponse = Response<Full<Bytes>>;

@@ -7,7 +7,7 @@ use poem::endpoint::make_sync;
 use poem::http::header::CONTENT_SECURITY_POLICY;
 use poem::{Endpoint, Response};
 use shared::contract::http::request::is_host;
-use shared::contract::http::web_security::source_hash;
+use shared::contract::http::security_headers::source_hash;
 
 use super::spec;
 use crate::http::cors;

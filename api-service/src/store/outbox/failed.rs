@@ -1,10 +1,14 @@
-//! Failed rows of the outbox: rows that could not be rebuilt.
+//! Failed rows of the outbox: rows that could not be rebuilt. The relay marks them, and a command lists and requeues them.
 
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Transaction;
 use shared::contract::audit::AuditEntry;
 use shared::contract::ids::{ConversationId, MessageId};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 
+use super::rebuild::{Reason, Rebuilt};
 use super::{Store, StoreError};
 use crate::audit::row::Row as AuditRow;
 use crate::store::audit;
@@ -88,4 +92,40 @@ fn failed_row(row: &Row) -> Result<FailedRow, StoreError> {
         conversation: row.try_get("conversation")?,
         message_ids: row.try_get("message_ids")?,
     })
+}
+
+/// Marks as failed what cannot be rebuilt. If a part of a row can, the row keeps that part, and a new row takes the rest.
+pub(super) async fn mark_failed(
+    transaction: &Transaction<'_>,
+    rebuilt: &Rebuilt,
+) -> Result<Vec<(i64, Reason)>, StoreError> {
+    const FAILED: &str = "update outbox o set failed_at = clock_timestamp(), failed_reason = x.reason
+        from unnest($1::bigint[], $2::text[]) as x (id, reason) where o.id = x.id";
+    const KEEP_REST: &str = "update outbox set message_ids = array(
+            select id from unnest(message_ids) with ordinality as m (id, n) where id <> all($2) order by n
+        ) where id = $1";
+    const FAILED_MESSAGES: &str = "insert into outbox (kind, message_ids, created_at, failed_at, failed_reason)
+        select 'message', array[x.message], o.created_at, clock_timestamp(), x.reason
+        from unnest($1::bigint[], $2::uuid[], $3::text[]) as x (id, message, reason) join outbox o on o.id = x.id";
+    if !rebuilt.failed.is_empty() {
+        let (ids, of_rows): (Vec<i64>, Vec<Reason>) = rebuilt.failed.iter().copied().unzip();
+        transaction.execute(&transaction.prepare_cached(FAILED).await?, &[&ids, &of_rows]).await?;
+    }
+    if !rebuilt.failed_messages.is_empty() {
+        let ids: Vec<i64> = rebuilt.failed_messages.iter().map(|(id, ..)| *id).collect();
+        let messages: Vec<MessageId> = rebuilt.failed_messages.iter().map(|(_, message, _)| *message).collect();
+        let of_messages: Vec<Reason> = rebuilt.failed_messages.iter().map(|(.., reason)| *reason).collect();
+        let statement = transaction.prepare_cached(FAILED_MESSAGES).await?;
+        transaction.execute(&statement, &[&ids, &messages, &of_messages]).await?;
+        let mut by_row: BTreeMap<i64, Vec<MessageId>> = BTreeMap::new();
+        for (id, message, _) in &rebuilt.failed_messages {
+            by_row.entry(*id).or_default().push(*message);
+        }
+        let keep = transaction.prepare_cached(KEEP_REST).await?;
+        for (id, messages) in &by_row {
+            transaction.execute(&keep, &[id, messages]).await?;
+        }
+    }
+    let of_messages = rebuilt.failed_messages.iter().map(|(id, _, reason)| (*id, *reason));
+    Ok(rebuilt.failed.iter().copied().chain(of_messages).collect())
 }

@@ -6,7 +6,7 @@
 
 mod failed;
 mod rebuild;
-mod relay;
+mod relay_lease;
 
 use shared::contract::event::OutgoingEvent;
 use shared::contract::ids::ConversationId;
@@ -16,7 +16,7 @@ use super::{Store, StoreError};
 use crate::model::inbox::InboxUpdate;
 pub use failed::FailedRow;
 pub use rebuild::REASONS;
-pub use relay::{DeferredEntry, LeasedBatch, OutboxDepth, PartlyPublished, RelayOutcome};
+pub use relay_lease::{DeferredEntry, LeasedBatch, OutboxDepth, PartlyPublished, RelayOutcome};
 
 /// A committed event, which is certain to be published.
 #[derive(Debug, Clone)]

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::model::deadline::Deadline;
     use crate::model::message::{Content, NewMessage, now};
-    use crate::model::origin::Origin;
+    use crate::model::request_origin::RequestOrigin;
     use shared::contract::http::request::RequestContext;
     use shared::contract::participant::{Conversation, Participant};
     use shared::contract::token::{Actor, Principal, VerificationKeyId};
@@ -134,7 +134,7 @@ mod tests {
     use time::OffsetDateTime;
     use uuid::Uuid;
 
-    fn origin() -> Origin {
+    fn origin() -> RequestOrigin {
         let principal = Principal {
             subject: "doc123".parse().unwrap(),
             key: VerificationKeyId::SECRET,
@@ -145,7 +145,11 @@ mod tests {
             jti: None,
         };
         let request = RequestContext { request_id: "r1".into(), address: [127, 0, 0, 1].into() };
-        Origin { principal: Arc::new(principal), request, deadline: Deadline::from_arrival(std::time::Instant::now()) }
+        RequestOrigin {
+            principal: Arc::new(principal),
+            request,
+            deadline: Deadline::from_arrival(std::time::Instant::now()),
+        }
     }
 
     fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> SendRequest {

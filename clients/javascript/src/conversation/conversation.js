@@ -11,7 +11,7 @@ import { reportLoads } from "../retry/load-reporter.js";
 import { RetryList } from "../retry/retry-list.js";
 import { History } from "./history.js";
 import { IncomingMessages } from "./incoming-messages.js";
-import { MessageSender } from "./message-sender.js";
+import { OutgoingMessages } from "./outgoing-messages.js";
 import { Timeline } from "./timeline.js";
 import { TypingState } from "./typing-state.js";
 import { UnreadMessages } from "./unread-messages.js";
@@ -26,7 +26,7 @@ export class Conversation extends Emitter {
   #query;
   #timeline;
   #socket;
-  #sender;
+  #outgoing;
   #incoming;
   #receipts;
   #history;
@@ -56,7 +56,7 @@ export class Conversation extends Emitter {
     this.#retrying = new RetryList({
       onChange: () => { this.#status.scheduleChange(); context.onRetryingChange(); }, onFailed: context.warn, onRecovered: context.onRecovered,
     });
-    this.#sender = this.#createSender();
+    this.#outgoing = this.#createOutgoing();
     this.#incoming = this.#createIncoming();
     this.#receipts = this.#incoming.receipts;
     this.#unread = new UnreadMessages(context, this.#query, this.#timeline, {
@@ -128,7 +128,7 @@ export class Conversation extends Emitter {
 
   /** The number of messages that the server has not stored yet. */
   get pending() {
-    return this.#sender.size;
+    return this.#outgoing.size;
   }
 
   /** What the participant began to write; empty when there is nothing. */
@@ -147,7 +147,7 @@ export class Conversation extends Emitter {
    * @returns {Promise<Message>} Resolves when the server has stored it. A page that shows `messages` need not wait for it.
    */
   send(text) {
-    const { sent, isAccepted } = this.#sender.send(text, this.#closed);
+    const { sent, isAccepted } = this.#outgoing.send(text, this.#closed);
     if (!isAccepted) return sent;
     this.#typing.resetThrottle();
     this.#context.drafts.removeSent(this.peer, text);
@@ -160,7 +160,7 @@ export class Conversation extends Emitter {
    * @returns {Promise<Message>}
    */
   retry(message) {
-    return this.#sender.retry(message);
+    return this.#outgoing.retry(message);
   }
 
   /**
@@ -170,7 +170,7 @@ export class Conversation extends Emitter {
    *   retries it.
    */
   discard(message) {
-    return this.#sender.discard(message);
+    return this.#outgoing.discard(message);
   }
 
   /**
@@ -261,12 +261,12 @@ export class Conversation extends Emitter {
   /** For `Chat`: ends everything. @internal */
   destroy() {
     if (!this.#closed) this.#closeParts();
-    this.#sender.close();
+    this.#outgoing.close();
   }
 
   /** For `Chat`: the network, the page or a token is back. @internal @param {boolean} [isForced] The user asks for an attempt. */
   retryNow(isForced) {
-    this.#sender.retryNow(isForced);
+    this.#outgoing.retryNow(isForced);
     this.#receipts.retryNow(isForced);
     this.#history.retryNow(isForced);
     if (isForced) this.#presence.retryNow();
@@ -280,7 +280,7 @@ export class Conversation extends Emitter {
 
   /** For `Chat`: other work succeeded. @internal @param {boolean} hadFailed */
   shortenWait(hadFailed) {
-    this.#sender.shortenWait(hadFailed);
+    this.#outgoing.shortenWait(hadFailed);
     this.#receipts.shortenWait(hadFailed);
     this.#history.shortenWait(hadFailed);
     this.#presence.shortenWait(hadFailed);
@@ -297,11 +297,11 @@ export class Conversation extends Emitter {
     this.#status.scheduleChange();
   }
 
-  #createSender() {
-    return new MessageSender(this.#context, this.peer, this.#timeline, {
+  #createOutgoing() {
+    return new OutgoingMessages(this.#context, this.peer, this.#timeline, {
       onStored: (message) => this.#incoming.add(message).message,
       onChange: () => this.#status.scheduleChange(),
-      onSettled: () => { if (this.#closed && this.#sender.size === 0) this.#context.removeConversation(this); },
+      onSettled: () => { if (this.#closed && this.#outgoing.size === 0) this.#context.removeConversation(this); },
       onWaiting: (error) => this.#retrying.add("send", error),
       onIdle: () => this.#retrying.remove("send"),
     });
@@ -310,7 +310,7 @@ export class Conversation extends Emitter {
   #createIncoming() {
     return new IncomingMessages(this.#context, this.#timeline, {
       getHistory: () => this.#history,
-      onConfirmed: (message) => { this.#sender.confirm(message); this.#context.onOwnStored(this.peer, Number(message.seq)); },
+      onConfirmed: (message) => { this.#outgoing.confirm(message); this.#context.onOwnStored(this.peer, Number(message.seq)); },
       onNew: (message) => this.emit("message", message),
       onChange: () => this.#status.scheduleChange(),
       onWaiting: (error) => this.#retrying.add("receipts", error),
@@ -386,6 +386,6 @@ export class Conversation extends Emitter {
     this.#receipts.close();
     this.#typing.stopPeerTyping();
     for (const work of /** @type {Work[]} */ (["history", "presence", "token"])) this.#retrying.remove(work);
-    if (this.#sender.size === 0) this.#context.removeConversation(this);
+    if (this.#outgoing.size === 0) this.#context.removeConversation(this);
   }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::contract::audit::{Action, AuditActor, AuditEntry};
-use crate::kit::rate_limit::client_network;
+use crate::kit::token_bucket::client_network;
 
 /// Rows per address, when the caller is unknown, before its denials are counted.
 const ADDRESS_BUDGET: u32 = 20;

@@ -6,12 +6,13 @@
 //! - [`headers`]: requests whose headers contradict themselves
 //! - [`query`]: strict queries
 //! - [`origin`]: origins as in RFC 6454
-//! - [`web_security`]: allowed origins and security headers
+//! - [`allowed_origins`], [`security_headers`]: which pages may call the system, and what browsers get with each response
 
+pub mod allowed_origins;
 pub mod headers;
 pub mod origin;
 pub mod problem;
 pub mod problem_stream;
 pub mod query;
 pub mod request;
-pub mod web_security;
+pub mod security_headers;

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::error_code::ProblemCode;
-use crate::contract::http::web_security::SECURITY_HEADERS;
+use crate::contract::http::security_headers::SECURITY_HEADERS;
 
 /// Media type of a problem body (RFC 9457, section 3).
 pub const CONTENT_TYPE: &str = "application/problem+json";

@@ -145,7 +145,7 @@ impl TrustedProxies {
 }
 
 /// The address of a caller whom a trusted proxy could not name (`unknown`, a name of its own, or nothing). It has no limit of
-/// its own: see [`crate::kit::rate_limit::client_network`].
+/// its own: see [`crate::kit::token_bucket::client_network`].
 pub const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// An address as proxies write it: bare, with a port (`203.0.113.9:443`, `[2001:db8::1]:443`), in brackets, in quotes as in

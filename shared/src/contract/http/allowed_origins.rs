@@ -1,14 +1,10 @@
-//! Which web pages may call this system, and which security headers browsers get with each response.
+//! Which web pages may call this system.
 //!
 //! Tokens, unlike cookies, are sent only by a page's own code. So the list of origins is a second lock: it keeps a foreign page
 //! from using a token or ticket that it obtained.
 
 use std::fmt;
 use std::str::FromStr;
-
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 
 use crate::contract::http::origin::Origin;
 use crate::contract::http::request::Site;
@@ -22,19 +18,6 @@ pub const ALLOWED_ORIGINS: Setting = Setting {
     help: "whose pages may ask, besides those of this system itself: origins, as https://ehr.example, separated by commas; in \
            development * for all, and pages of localhost, 127.0.0.1 and [::1] always may",
 };
-
-/// Sent with every response: no content sniffing, no frames, no referrer, no use by other sites. Pages have their own policy in
-/// place of the last.
-pub const SECURITY_HEADERS: [(&str, &str); 5] = [
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
-    ("x-frame-options", "DENY"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
-];
-
-/// With every answer that came over TLS: a year without a request that does not.
-pub const STRICT_TRANSPORT_SECURITY: &str = "max-age=31536000";
 
 /// Whose pages may ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,13 +54,6 @@ impl fmt::Display for AllowedOrigins {
         let all = self.all.then(|| "*".to_owned());
         f.write_str(&self.listed.iter().map(ToString::to_string).chain(all).collect::<Vec<_>>().join(","))
     }
-}
-
-/// What names an inline script or style in a Content-Security-Policy (CSP 3, section 2.3.1).
-#[must_use]
-pub fn source_hash(text: &str) -> String {
-    let hash = digest(&SHA256, text.as_bytes());
-    format!("'sha256-{}'", STANDARD.encode(hash))
 }
 
 impl AllowedOrigins {

@@ -10,7 +10,7 @@ use super::deadline::Deadline;
 
 /// The origin of a request.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub struct RequestOrigin {
     /// The verified principal.
     pub principal: Arc<Principal>,
     /// The request.
@@ -19,7 +19,7 @@ pub struct Origin {
     pub deadline: Deadline,
 }
 
-impl Origin {
+impl RequestOrigin {
     /// A new audit entry of this principal and request.
     #[must_use]
     pub fn entry(&self, action: Action, outcome: u16) -> AuditEntry {

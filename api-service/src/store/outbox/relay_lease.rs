@@ -1,7 +1,7 @@
 //! The lease of the relay: it takes the oldest waiting rows, publishes them outside of a transaction, and records the outcome. A
 //! relay that dies or hangs loses its lease when it ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -10,7 +10,8 @@ use shared::contract::ids::{ConversationId, MessageId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::rebuild::{Reason, Rebuilt, rebuild};
+use super::failed::mark_failed;
+use super::rebuild::rebuild;
 use super::{OutboxEntry, OutboxEvent, Store, StoreError};
 
 /// How long a relay may publish what it took. After that it must not continue, because another may have begun. Longer than the
@@ -315,39 +316,6 @@ async fn oldest_deferred(
     let statement = transaction.prepare_cached(OLDEST_DEFERRED).await?;
     let rows = transaction.query(&statement, &[&conversations]).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-}
-
-/// Marks as failed what cannot be rebuilt. If a part of a row can, the row keeps that part, and a new row takes the rest.
-async fn mark_failed(transaction: &Transaction<'_>, rebuilt: &Rebuilt) -> Result<Vec<(i64, Reason)>, StoreError> {
-    const FAILED: &str = "update outbox o set failed_at = clock_timestamp(), failed_reason = x.reason
-        from unnest($1::bigint[], $2::text[]) as x (id, reason) where o.id = x.id";
-    const KEEP_REST: &str = "update outbox set message_ids = array(
-            select id from unnest(message_ids) with ordinality as m (id, n) where id <> all($2) order by n
-        ) where id = $1";
-    const FAILED_MESSAGES: &str = "insert into outbox (kind, message_ids, created_at, failed_at, failed_reason)
-        select 'message', array[x.message], o.created_at, clock_timestamp(), x.reason
-        from unnest($1::bigint[], $2::uuid[], $3::text[]) as x (id, message, reason) join outbox o on o.id = x.id";
-    if !rebuilt.failed.is_empty() {
-        let (ids, of_rows): (Vec<i64>, Vec<Reason>) = rebuilt.failed.iter().copied().unzip();
-        transaction.execute(&transaction.prepare_cached(FAILED).await?, &[&ids, &of_rows]).await?;
-    }
-    if !rebuilt.failed_messages.is_empty() {
-        let ids: Vec<i64> = rebuilt.failed_messages.iter().map(|(id, ..)| *id).collect();
-        let messages: Vec<MessageId> = rebuilt.failed_messages.iter().map(|(_, message, _)| *message).collect();
-        let of_messages: Vec<Reason> = rebuilt.failed_messages.iter().map(|(.., reason)| *reason).collect();
-        let statement = transaction.prepare_cached(FAILED_MESSAGES).await?;
-        transaction.execute(&statement, &[&ids, &messages, &of_messages]).await?;
-        let mut by_row: BTreeMap<i64, Vec<MessageId>> = BTreeMap::new();
-        for (id, message, _) in &rebuilt.failed_messages {
-            by_row.entry(*id).or_default().push(*message);
-        }
-        let keep = transaction.prepare_cached(KEEP_REST).await?;
-        for (id, messages) in &by_row {
-            transaction.execute(&keep, &[id, messages]).await?;
-        }
-    }
-    let of_messages = rebuilt.failed_messages.iter().map(|(id, _, reason)| (*id, *reason));
-    Ok(rebuilt.failed.iter().copied().chain(of_messages).collect())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
  * @property {() => void} onSettled A message left the outbox.
  */
 /** @typedef {SenderOwner & import("../retry/reported-retry.js").Owner} Owner */
-export class MessageSender {
+export class OutgoingMessages {
     /**
      * @param {import("../context.js").Context} context
      * @param {import("../types.js").Participant} peer

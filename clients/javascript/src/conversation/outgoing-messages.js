@@ -20,7 +20,7 @@ import { uuidv7 } from "./uuid.js";
 
 /** @typedef {SenderOwner & import("../retry/reported-retry.js").Owner} Owner */
 
-export class MessageSender {
+export class OutgoingMessages {
   #context;
   #peer;
   #timeline;
