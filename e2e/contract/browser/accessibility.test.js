@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { apartFromTheNetwork, launch, message, open, part, problem, send, shut, signIn, state, violations, write } from "./browser.js";
+import { apartFromTheNetwork, launch, message, open, part, problem, send, shut, signIn, state, violations, write } from "./support/browser.js";
 import { pair, token } from "../sdk/system.js";
 
 before(launch);

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 
 import {
   apartFromTheNetwork, converse, DOCTOR, launch, message, open, part, PATIENT, send, seqs, shut, signIn, state, upTo, watch, write,
-} from "./browser.js";
+} from "./support/browser.js";
 import { BASE, kill, line, pair, token } from "../sdk/system.js";
 
 before(launch);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { apartFromTheNetwork, converse, launch, message, open, part, send, shut, signIn, state, write } from "./browser.js";
+import { apartFromTheNetwork, converse, launch, message, open, part, send, shut, signIn, state, write } from "./support/browser.js";
 import { intermediary, line, pair } from "../sdk/system.js";
 
 before(launch);

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 
 import {
   apartFromTheNetwork, converse, launch, message, open, part, problem, send, seqs, shut, signIn, state, upTo, write,
-} from "./browser.js";
+} from "./support/browser.js";
 import { pair } from "../sdk/system.js";
 
 before(launch);

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { apartFromTheNetwork, launch, message, part, problem, send, shut, violations, write } from "./browser.js";
-import { openPortal } from "./portal.js";
+import { apartFromTheNetwork, launch, message, part, problem, send, shut, violations, write } from "./support/browser.js";
+import { openPortal } from "./support/portal.js";
 import { pair } from "../sdk/system.js";
 
 before(launch);

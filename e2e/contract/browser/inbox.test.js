@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { launch, open, part, send, shut, signIn, upTo, write, writeMany } from "./browser.js";
+import { launch, open, part, send, shut, signIn, upTo, write, writeMany } from "./support/browser.js";
 import { pair } from "../sdk/system.js";
 
 before(launch);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { launch, message, open, part, send, shut, signIn, state, write } from "./browser.js";
+import { launch, message, open, part, send, shut, signIn, state, write } from "./support/browser.js";
 import { pair, BASE, token } from "../sdk/system.js";
 
 before(launch);

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { launch, message, part, send, shut, upTo, write, writeMany } from "./browser.js";
-import { openPortal } from "./portal.js";
+import { launch, message, part, send, shut, upTo, write, writeMany } from "./support/browser.js";
+import { openPortal } from "./support/portal.js";
 import { BASE, pair, token } from "../sdk/system.js";
 
 before(launch);

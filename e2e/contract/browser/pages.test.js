@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 
-import { DOCTOR, launch, message, open, PATIENT, send, shut, signIn } from "./browser.js";
+import { DOCTOR, launch, message, open, PATIENT, send, shut, signIn } from "./support/browser.js";
 import { BASE, token } from "../sdk/system.js";
 
 before(launch);

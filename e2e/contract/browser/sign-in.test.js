@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { apartFromTheNetwork, converse, DOCTOR, launch, message, open, part, problem, send, shut, signIn, state } from "./browser.js";
+import { apartFromTheNetwork, converse, DOCTOR, launch, message, open, part, problem, send, shut, signIn, state } from "./support/browser.js";
 import { BASE, pair, token } from "../sdk/system.js";
 
 before(launch);

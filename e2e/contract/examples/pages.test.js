@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 
 import { createServer as createViteServer } from "vite";
 
-import { launch, newPage, shut } from "../browser/browser.js";
+import { launch, newPage, shut } from "../browser/support/browser.js";
 import { BASE, client, live, until } from "../sdk/system.js";
 
 const root = new URL("../../../", import.meta.url);

@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 
 import { chromium } from "playwright-core";
 
-import { BASE, token } from "../sdk/system.js";
+import { BASE, token } from "../../sdk/system.js";
 
 const LIMIT = 20_000;
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");

@@ -1,7 +1,7 @@
 // A portal that embeds `<ehr-chat>`, as an integrator builds it: another page, with a strict content security policy and scripts of its own.
 
 import { open } from "./browser.js";
-import { token } from "../sdk/system.js";
+import { token } from "../../sdk/system.js";
 
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; form-action 'none'";
 const PAGE = `<!doctype html>
