@@ -35,15 +35,21 @@ prepare after (uuid, text, bigint, bigint) as
 \echo == history: an ordinary conversation
 :explain execute before (:'plain', :'plain_location', 9223372036854775807, 50);
 
+-- The first unread message of a row that does not know it, as in api-service/src/store/first_unread.rs.
+\set searched 'coalesce((select m.seq from messages m where m.conversation_id = c.conversation and m.seq > c.bound and m.seq <= c.bound + 1000 and m.read_at is null and (m.receiver_user_id is distinct from c.user_id) = c.is_other order by m.seq limit 1), (select case when count(*) = c.unread then min(m.seq) end from messages m where m.conversation_id = c.conversation and m.seq > c.last_seq - 1000 and m.read_at is null and (m.receiver_user_id is distinct from c.user_id) = c.is_other), -least(c.bound + 1000, c.last_seq))'
 prepare inbox_of_user (text, text, timestamptz, uuid, bigint) as
-    select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread, :columns from (
-        select p.conversation, p.user_id, p.contact_id, p.peer_user_id, p.last_seq, p.last_activity_at, p.unread from (
-        (select c.id as conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_seq, c.last_activity_at, c.user_unread as unread
+    select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread,
+           case when c.unread = 0 then null when c.holds and c.first_unread > 0 then c.first_unread else :searched end, :columns from (
+        select p.conversation, p.user_id, p.contact_id, p.peer_user_id, p.last_seq, p.last_activity_at, p.unread, p.first_unread, p.holds,
+               p.is_other, coalesce(greatest(p.first_unread - 1, -p.first_unread), 0) as bound from (
+        (select c.id as conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_seq, c.last_activity_at, c.user_unread as unread,
+             c.user_first_unread as first_unread, c.first_unread_reads = c.last_seq - c.user_unread - c.other_unread as holds, false as is_other
          from conversations c where c.location_id = $1 and c.user_id = $2 and c.last_seq > 0 and c.last_activity_hour <= $3
              and (c.last_activity_at, c.id) < ($3, $4)
          order by c.last_activity_hour desc fetch first $5 rows with ties)
         union all
-        (select c.id as conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_seq, c.last_activity_at, c.other_unread as unread
+        (select c.id as conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_seq, c.last_activity_at, c.other_unread as unread,
+             c.other_first_unread as first_unread, c.first_unread_reads = c.last_seq - c.user_unread - c.other_unread as holds, true as is_other
          from conversations c where c.location_id = $1 and c.peer_user_id = $2 and c.last_seq > 0 and c.last_activity_hour <= $3
              and (c.last_activity_at, c.id) < ($3, $4)
          order by c.last_activity_hour desc fetch first $5 rows with ties)
@@ -82,6 +88,15 @@ prepare mark_read (uuid[], integer[], integer[], text[], integer[], text[], text
     select t.id, t.location_id::text, t.conversation_id, t.receiver_user_id, t.receiver_contact_id,
            coalesce(t.delivered_at, t.at) as delivered_at, coalesce(t.read_at, t.at) as read_at, t.read_at is null as changed
     from theirs t order by t.id;
+prepare count_reads (uuid, bigint, integer) as
+    update conversations c set user_unread = c.user_unread - $3, first_unread_reads = c.first_unread_reads + $3, user_first_unread = x.first_unread
+    from (select c.id, coalesce(
+              (select m.seq from messages m where m.conversation_id = c.id and m.seq > $2 and m.seq <= $2 + 10000 and m.read_at is null
+                   and m.receiver_user_id = c.user_id order by m.seq limit 1),
+              (select case when count(*) = c.user_unread - $3 then min(m.seq) end from messages m where m.conversation_id = c.id
+                   and m.seq > c.last_seq - 10000 and m.read_at is null and m.receiver_user_id = c.user_id)) as first_unread
+          from conversations c where c.id = $1) x
+    where c.id = x.id;
 begin;
 \echo == PUT /chat/read: :picked ids of many conversations, lock
 :explain execute lock_read (:'picked_ids', :'picked_marks', '{0}', array[:'busy_location'], '{0}', array[:'busy_user'], array[null::text], array[now()]);
@@ -92,6 +107,17 @@ begin;
 update messages set read_at = null where id = any (:'long_ids'::uuid[]);
 \echo == PUT /chat/read: 500 ids of the longest conversation, mark
 :explain execute mark_read (:'long_ids', :'long_marks', '{0}', array[:'long_location'], '{0}', array[:'long_user'], array[null::text], array[now()]);
+rollback;
+begin;
+update messages set read_at = null where conversation_id = :'long' and receiver_user_id is not null;
+update conversations set user_unread = :long_size / 2 where id = :'long';
+update messages set read_at = now() where id in (
+    select id from messages where conversation_id = :'long' and receiver_user_id is not null order by seq limit 500);
+\echo == PUT /chat/read: the first 500 of the longest conversation, none of which was read; counters and first unread message
+:explain execute count_reads (:'long', 0, 500);
+update messages set read_at = now() where conversation_id = :'long' and receiver_user_id is not null and seq < :long_size - 20000;
+\echo == the same, when the next unread message is farther than it searches
+:explain execute count_reads (:'long', 0, 0);
 rollback;
 
 -- A batch of 256 sends in 256 conversations that were chosen at random.
@@ -114,7 +140,10 @@ prepare insert_messages (uuid[], text[], text[], text[], text[], text[], text[],
         sender_contact_id, receiver_contact_id, content, sent_at, conversation_id, seq, client_message_id);
 prepare bump (uuid[], bigint[], timestamptz[], integer[], integer[]) as update conversations c
     set last_seq = x.last_seq, last_activity_at = x.last_activity_at,
-        user_unread = user_unread + x.to_user, other_unread = other_unread + x.to_other
+        user_unread = user_unread + x.to_user, other_unread = other_unread + x.to_other,
+        user_first_unread = case when c.user_unread = 0 then c.last_seq + nullif(x.to_user, 0) else c.user_first_unread end,
+        other_first_unread = case when c.other_unread = 0 then c.last_seq + nullif(x.to_other, 0) else c.other_first_unread end,
+        first_unread_reads = case when c.user_unread = 0 and c.other_unread = 0 then c.last_seq else c.first_unread_reads end
     from unnest($1, $2, $3, $4, $5) as x (id, last_seq, last_activity_at, to_user, to_other) where c.id = x.id;
 prepare forget (bigint[]) as delete from outbox where id = any($1);
 begin;

@@ -23,13 +23,15 @@ pub struct InboxRow {
     pub last_message: Message,
     /// Messages to the viewer that are unread.
     pub unread_count: i32,
+    /// The `seq` of the first of them. `None` when nothing is unread, or when it is not known.
+    pub first_unread_seq: Option<i64>,
     /// When the last message was sent.
     pub last_activity_at: OffsetDateTime,
 }
 
 impl Serialize for InboxRow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Conversation", 7)?;
+        let mut fields = serializer.serialize_struct("Conversation", 8)?;
         fields.serialize_field("conversation_id", &self.conversation.id())?;
         fields.serialize_field("location_id", self.conversation.location())?;
         let (first, second) = (self.conversation.first(), self.conversation.second());
@@ -45,6 +47,10 @@ impl Serialize for InboxRow {
         )?;
         fields.serialize_field("last_message", &self.last_message)?;
         fields.serialize_field("unread_count", &self.unread_count)?;
+        match self.first_unread_seq {
+            Some(seq) => fields.serialize_field("first_unread_seq", &seq)?,
+            None => fields.skip_field("first_unread_seq")?,
+        }
         fields.serialize_field("last_activity_at", &timestamp(self.last_activity_at))?;
         fields.end()
     }
@@ -73,6 +79,8 @@ pub struct ConversationSnapshot {
     pub last_message: Message,
     /// Unread messages of the first and the second participant.
     pub unread: [i32; 2],
+    /// The `seq` of the first of them.
+    pub first_unread: [Option<i64>; 2],
     /// When the last message was sent.
     pub last_activity_at: OffsetDateTime,
 }
@@ -94,15 +102,16 @@ impl ConversationSnapshot {
     /// The row of each participant.
     pub fn rows(&self) -> impl Iterator<Item = InboxRow> {
         let conversation = self.conversation();
-        [conversation.first(), conversation.second()].into_iter().zip(self.unread).map(|(viewer, unread_count)| {
-            InboxRow {
+        [0, 1]
+            .map(|side| InboxRow {
                 conversation: conversation.clone(),
-                viewer: viewer.clone(),
+                viewer: if side == 0 { conversation.first() } else { conversation.second() }.clone(),
                 last_message: self.last_message.clone(),
-                unread_count,
+                unread_count: self.unread[side],
+                first_unread_seq: self.first_unread[side],
                 last_activity_at: self.last_activity_at,
-            }
-        })
+            })
+            .into_iter()
     }
 }
 
@@ -178,6 +187,7 @@ mod tests {
             viewer: viewer.clone(),
             last_message: crate::model::message::tests::example(),
             unread_count: 0,
+            first_unread_seq: None,
             last_activity_at: OffsetDateTime::UNIX_EPOCH,
         };
         for (viewer, user, peer) in [(&a, "a", "b"), (&b, "b", "a")] {
@@ -191,7 +201,9 @@ mod tests {
         let example = crate::model::message::tests::example();
         let at = |is_set: bool| is_set.then_some(OffsetDateTime::UNIX_EPOCH);
         let last_message = Message { seq, delivered_at: at(receipts > 0), read_at: at(receipts > 1), ..example };
-        ConversationSnapshot { last_message, unread, last_activity_at: OffsetDateTime::UNIX_EPOCH }
+        // As if the newest messages were the unread ones.
+        let first_unread = unread.map(|count| (count > 0).then(|| seq + 1 - i64::from(count)));
+        ConversationSnapshot { last_message, unread, first_unread, last_activity_at: OffsetDateTime::UNIX_EPOCH }
     }
 
     #[test]
@@ -234,10 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_carry_own_unread_count() {
-        let counts: Vec<_> =
-            snapshot(5, [3, 2], 0).rows().map(|row| (row.viewer.to_string(), row.unread_count)).collect();
-        assert_eq!(counts, [("user:doc123".to_owned(), 3), ("contact:pat456".to_owned(), 2)]);
+    fn rows_carry_own_unread_messages() {
+        let rows = snapshot(5, [3, 0], 0).rows();
+        let unread = rows.map(|row| (row.viewer.to_string(), row.unread_count, row.first_unread_seq));
+        let expected = [("user:doc123".to_owned(), 3, Some(3)), ("contact:pat456".to_owned(), 0, None)];
+        assert_eq!(unread.collect::<Vec<_>>(), expected);
+        let rows = snapshot(5, [3, 0], 0).rows();
+        let fields = rows.map(|row| serde_json::to_value(&row).unwrap().get("first_unread_seq").cloned());
+        assert_eq!(fields.collect::<Vec<_>>(), [Some(3.into()), None], "absent, and not null");
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
+use super::first_unread::{self, first_unread, found, holds, lower_bound, to_other, to_user};
 use super::{Store, StoreError, messages};
 use crate::envelope::EnvelopeKeys;
 use crate::model::inbox::{self, InboxCursor};
@@ -22,6 +23,8 @@ pub(super) struct ConversationCounters {
     pub(super) last_activity_at: OffsetDateTime,
     /// Unread messages of the first and the second participant.
     pub(super) unread: [i32; 2],
+    /// The first of them. `None` when the row does not know it.
+    pub(super) first_unread: Option<[Option<i64>; 2]>,
 }
 
 /// What a batch adds to the counters of one conversation.
@@ -32,6 +35,8 @@ pub(super) struct CounterDelta {
     pub(super) sent: i32,
     /// New messages to the first and to the second participant.
     pub(super) unread: [i32; 2],
+    /// The first of them: its place among the new messages, counted from 1.
+    pub(super) first_unread: [Option<i32>; 2],
 }
 
 /// Inserts the rows of new conversations, in a transaction of its own before any lock is held, so that two of these cannot
@@ -61,17 +66,28 @@ pub(super) async fn open(client: &Object, new: &[&Conversation]) -> Result<(), S
 /// so no deadlock arises.
 ///
 /// `last_activity_at` comes from the database's clock, which all instances share. Within a conversation it never runs backwards,
-/// and an invalid time (`infinity`) is replaced. `$ids` to `$to_other` are the parameters, `$only` is a further condition.
+/// and an invalid time (`infinity`) is replaced. `$ids` to `$first_to_other` are the parameters, `$only` is a further condition.
+///
+/// The first unread message is set where nothing was unread before. With nothing unread at all, every message is read, so both
+/// columns hold again.
 macro_rules! increment_statement {
-    ($ids:literal, $sent:literal, $to_user:literal, $to_other:literal, $only:literal) => {
+    (
+        $ids:literal, $sent:literal, $to_user:literal, $to_other:literal,
+        $first_to_user:literal, $first_to_other:literal, $only:literal
+    ) => {
         concat!(
             "update conversations c
             set last_seq = c.last_seq + x.sent, last_activity_at = greatest(
                     case when c.last_activity_at < '9999-12-31' then c.last_activity_at end, statement_timestamp()
                 ),
-                user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other
+                user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other,
+                user_first_unread = case when c.user_unread = 0 then c.last_seq + x.first_to_user else c.user_first_unread end,
+                other_first_unread =
+                    case when c.other_unread = 0 then c.last_seq + x.first_to_other else c.other_first_unread end,
+                first_unread_reads =
+                    case when c.user_unread = 0 and c.other_unread = 0 then c.last_seq else c.first_unread_reads end
             from (
-                select id, sent, to_user, to_other
+                select id, sent, to_user, to_other, first_to_user, first_to_other
                 from unnest(",
             $ids,
             "::uuid[], ",
@@ -80,21 +96,30 @@ macro_rules! increment_statement {
             $to_user,
             "::integer[], ",
             $to_other,
-            "::integer[]) as x (id, sent, to_user, to_other)
+            "::integer[], ",
+            $first_to_user,
+            "::integer[], ",
+            $first_to_other,
+            "::integer[]) as x (id, sent, to_user, to_other, first_to_user, first_to_other)
                 order by id
             ) x
             where c.id = x.id",
             $only,
-            " returning c.id, c.last_seq, c.last_activity_at, c.user_unread, c.other_unread"
+            " returning c.id, c.last_seq, c.last_activity_at, c.user_unread, c.other_unread,
+                c.user_first_unread, c.other_first_unread, c.first_unread_reads"
         )
     };
 }
 pub(super) use increment_statement;
 
-pub(super) const INCREMENT: &str = increment_statement!("$1", "$2", "$3", "$4", "");
+pub(super) const INCREMENT: &str = increment_statement!("$1", "$2", "$3", "$4", "$5", "$6", "");
+
+/// Columns that [`INCREMENT`] returns.
+pub(super) const INCREMENT_COLUMNS: usize = 8;
 
 /// Names of the parameters of [`INCREMENT`], in order.
-pub(super) const INCREMENT_PARAMETERS: [&str; 4] = ["conversation_ids", "sent", "unread_first", "unread_second"];
+pub(super) const INCREMENT_PARAMETERS: [&str; 6] =
+    ["conversation_ids", "sent", "to_first", "to_second", "first_unread_of_first", "first_unread_of_second"];
 
 /// Counts up conversations, which stay locked, and returns the new counters. Conversations without a row are missing in the
 /// result. `statement` is [`INCREMENT`].
@@ -111,6 +136,7 @@ pub(super) struct CounterDeltaColumns {
     ids: Vec<ConversationId>,
     sent: Vec<i32>,
     unread: [Vec<i32>; 2],
+    first_unread: [Vec<Option<i32>>; 2],
 }
 
 impl CounterDeltaColumns {
@@ -119,24 +145,24 @@ impl CounterDeltaColumns {
             ids: deltas.iter().map(|delta| delta.id).collect(),
             sent: deltas.iter().map(|delta| delta.sent).collect(),
             unread: [0, 1].map(|side: usize| deltas.iter().map(|delta| delta.unread[side]).collect()),
+            first_unread: [0, 1].map(|side: usize| deltas.iter().map(|delta| delta.first_unread[side]).collect()),
         }
     }
 
     /// In the order of the parameters of [`INCREMENT`].
     pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); INCREMENT_PARAMETERS.len()] {
-        let [to_user, to_other] = &self.unread;
-        [&self.ids, &self.sent, to_user, to_other]
+        let ([to_user, to_other], [first_to_user, first_to_other]) = (&self.unread, &self.first_unread);
+        [&self.ids, &self.sent, to_user, to_other, first_to_user, first_to_other]
     }
 }
 
 /// Reads the rows that [`INCREMENT`] returns.
 pub(super) fn read_counters(rows: &[Row]) -> Result<HashMap<ConversationId, ConversationCounters>, StoreError> {
     let counters = |row: &Row| {
-        let unread = [row.try_get(3)?, row.try_get(4)?];
-        Ok((
-            row.try_get(0)?,
-            ConversationCounters { last_seq: row.try_get(1)?, last_activity_at: row.try_get(2)?, unread },
-        ))
+        let (last_seq, unread) = (row.try_get(1)?, [row.try_get(3)?, row.try_get(4)?]);
+        let first_unread = first_unread::stored(last_seq, unread, [row.try_get(5)?, row.try_get(6)?], row.try_get(7)?);
+        let last_activity_at = row.try_get(2)?;
+        Ok((row.try_get(0)?, ConversationCounters { last_seq, last_activity_at, unread, first_unread }))
     };
     super::without_panic(|| rows.iter().map(counters).collect())
 }
@@ -144,6 +170,16 @@ pub(super) fn read_counters(rows: &[Row]) -> Result<HashMap<ConversationId, Conv
 /// Snapshots of conversations. Parameters: ids, locations.
 const SNAPSHOTS: &str = concat!(
     "select c.user_unread, c.other_unread, c.last_activity_at, ",
+    first_unread!(
+        conversation: "c.id", receiver: to_user!(), unread: "c.user_unread", first: "c.user_first_unread",
+        bound: lower_bound!("c.user_first_unread"), holds: holds!(), most: "1000"
+    ),
+    " as user_first_unread, ",
+    first_unread!(
+        conversation: "c.id", receiver: to_other!(), unread: "c.other_unread", first: "c.other_first_unread",
+        bound: lower_bound!("c.other_first_unread"), holds: holds!(), most: "1000"
+    ),
+    " as other_first_unread, ",
     messages::columns!("m"),
     " from unnest($1::uuid[], $2::text[]) as x (id, location_id)
       join conversations c on c.id = x.id and c.location_id = x.location_id
@@ -178,6 +214,7 @@ fn snapshot(row: &Row, opening: &OpeningKeys) -> Result<inbox::ConversationSnaps
     Ok(inbox::ConversationSnapshot {
         last_message: messages::message(row, opening)?,
         unread: [row.try_get("user_unread")?, row.try_get("other_unread")?],
+        first_unread: [found(row.try_get("user_first_unread")?), found(row.try_get("other_first_unread")?)],
         last_activity_at: row.try_get("last_activity_at")?,
     })
 }
@@ -186,13 +223,20 @@ fn snapshot(row: &Row, opening: &OpeningKeys) -> Result<inbox::ConversationSnaps
 ///
 /// The index returns hours newest first, so nothing is sorted here. If PostgreSQL had to sort within hours, it would expect
 /// hardly a row and sort everything the participant has. As in a history, content beyond $6 bytes is not read, except for one
-/// more row. `$side` is the participant's column, `$unread` its counter.
+/// more row. `$side` is the participant's column, `$unread` its counter, `$first` its first unread message, and `$is_other` says
+/// whether it is the second side.
 macro_rules! inbox_page {
-    ($side:literal, $unread:literal) => {
+    ($side:literal, $unread:literal, $first:literal, $is_other:literal) => {
         concat!(
             "(select c.id as conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_seq, c.last_activity_at, c.",
             $unread,
-            " as unread from conversations c where c.location_id = $1 and c.",
+            " as unread, c.",
+            $first,
+            " as first_unread, ",
+            holds!(),
+            " as holds, ",
+            $is_other,
+            " as is_other from conversations c where c.location_id = $1 and c.",
             $side,
             " = $2 and c.last_seq > 0 and c.last_activity_hour <= $3
                and (c.last_activity_at, c.id) < ($3, $4)
@@ -206,11 +250,18 @@ macro_rules! inbox_query {
         concat!(
             "select p.* from (
              select c.conversation, c.user_id, c.contact_id, c.peer_user_id, c.last_activity_at, c.unread, ",
+            first_unread!(
+                conversation: "c.conversation",
+                receiver: "(m.receiver_user_id is distinct from c.user_id) = c.is_other", unread: "c.unread",
+                first: "c.first_unread", bound: lower_bound!("c.first_unread"), holds: "c.holds", most: "1000"
+            ),
+            " as first_unread, ",
             messages::columns!("m"),
             ", sum(coalesce(octet_length(m.content), octet_length(m.content_sealed) - 28)) over (
                    order by c.last_activity_at desc, c.conversation desc
                    rows between unbounded preceding and 2 preceding) as bytes_before
-               from (select p.conversation, p.user_id, p.contact_id, p.peer_user_id, p.last_seq, p.last_activity_at, p.unread from (",
+               from (select p.conversation, p.user_id, p.contact_id, p.peer_user_id, p.last_seq, p.last_activity_at, p.unread,
+                    p.first_unread, p.holds, p.is_other from (",
             $($page),+,
             ") p order by p.last_activity_at desc, p.conversation desc limit $5) c
              join messages m on m.conversation_id = c.conversation and m.seq = c.last_seq
@@ -219,9 +270,12 @@ macro_rules! inbox_query {
     };
 }
 
-const INBOX_OF_CONTACT: &str = inbox_query!(inbox_page!("contact_id", "other_unread"));
-const INBOX_OF_USER: &str =
-    inbox_query!(inbox_page!("user_id", "user_unread"), " union all ", inbox_page!("peer_user_id", "other_unread"));
+const INBOX_OF_CONTACT: &str = inbox_query!(inbox_page!("contact_id", "other_unread", "other_first_unread", "true"));
+const INBOX_OF_USER: &str = inbox_query!(
+    inbox_page!("user_id", "user_unread", "user_first_unread", "false"),
+    " union all ",
+    inbox_page!("peer_user_id", "other_unread", "other_first_unread", "true")
+);
 
 /// Conversations whose rows another transaction holds: rows that exist but cannot be locked now.
 const LOCKED_CONVERSATIONS: &str = "with free as materialized (
@@ -340,6 +394,7 @@ fn inbox_row(
         viewer: viewer.clone(),
         last_message: messages::message(row, opening)?,
         unread_count: row.try_get("unread")?,
+        first_unread_seq: found(row.try_get("first_unread")?),
         last_activity_at: row.try_get("last_activity_at")?,
     })
 }

@@ -1,4 +1,4 @@
-//! The transaction of receipts: messages, unread counters, outbox and audit trail together, or nothing.
+//! The transaction of receipts: messages, counters, outbox and audit trail together, or nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
+use super::first_unread::COUNT_READS;
 use super::outbox::{self, OutboxEntry, OutboxEvent};
 use super::{Class, Store, StoreError, audit, messages};
 use crate::audit::row::Row as AuditRow;
@@ -92,18 +93,6 @@ const MARK_READ: &str = mark_query!(
     "read_at",
     "coalesce(t.read_at, t.moment)"
 );
-
-const DECREMENT_UNREAD: &str = "update conversations c
-    set user_unread = user_unread - x.by_user, other_unread = other_unread - x.by_other
-    from (
-        select r.conversation_id,
-               count(*) filter (where r.user_id = c.user_id)::integer as by_user,
-               count(*) filter (where r.user_id is distinct from c.user_id)::integer as by_other
-        from unnest($1::uuid[], $2::text[]) as r (conversation_id, user_id)
-        join conversations c on c.id = r.conversation_id
-        group by r.conversation_id
-    ) x
-    where c.id = x.conversation_id";
 
 /// As long as a batch of sends waits for a lock.
 const SHORT_LOCK_TIMEOUT: &str = "set local lock_timeout = '100ms'";
@@ -258,7 +247,7 @@ async fn execute_marks(
         }
     }
     if !conversations.is_empty() {
-        let statement = transaction.prepare_cached(DECREMENT_UNREAD).await?;
+        let statement = transaction.prepare_cached(COUNT_READS).await?;
         transaction.execute(&statement, &[&conversations, &readers]).await?;
     }
     Ok(rows)

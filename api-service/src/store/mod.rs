@@ -15,6 +15,7 @@ mod conversations;
 mod data_keys;
 mod database_url;
 mod error;
+mod first_unread;
 mod keys;
 mod marks;
 mod messages;

@@ -6,8 +6,12 @@ with made as materialized (
 ), bumped as (
     update conversations c
     set last_seq = c.last_seq + x.sent, last_activity_at = greatest(c.last_activity_at, now()),
-        user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other
-    from (select conversation_id as id, 1 as sent, 0 as to_user, 1 as to_other from made order by 1) x
+        user_unread = c.user_unread + x.to_user, other_unread = c.other_unread + x.to_other,
+        user_first_unread = case when c.user_unread = 0 then c.last_seq + x.first_to_user else c.user_first_unread end,
+        other_first_unread = case when c.other_unread = 0 then c.last_seq + x.first_to_other else c.other_first_unread end,
+        first_unread_reads = case when c.user_unread = 0 and c.other_unread = 0 then c.last_seq else c.first_unread_reads end
+    from (select conversation_id as id, 1 as sent, 0 as to_user, 1 as to_other,
+              null::integer as first_to_user, 1 as first_to_other from made order by 1) x
     where c.id = x.id and (
         select count(*) from conversations where id = any(array(select conversation_id from made))
     ) = 50

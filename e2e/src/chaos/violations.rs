@@ -105,7 +105,8 @@ async fn look(conversation: &Conversation, observations: &Observations) -> Viola
             mine.iter().filter(|message| message["delivered_at"].is_null()).filter_map(|message| id_of(message));
         findings.undelivered.extend(undelivered.filter(|id| by_frame.contains(id)));
 
-        let unread = mine.iter().filter(|message| message["is_read"] == json!(false)).count();
+        let unread: Vec<_> = mine.iter().filter(|message| message["is_read"] == json!(false)).collect();
+        let (unread, first_unread) = (unread.len(), unread.first().map(|message| &message["seq"]));
         let path = format!("/chat/conversations?location_id={}&limit=100", person.place.location);
         let request = || person.request(Method::GET, &path);
         let inbox =
@@ -118,6 +119,14 @@ async fn look(conversation: &Conversation, observations: &Observations) -> Viola
             findings.wrong += 1;
             findings
                 .note(format!("{name}: {} has {unread} unread, and the inbox says {}", person.id, row["unread_count"]));
+        }
+        if row.get("first_unread_seq") != first_unread {
+            findings.wrong += 1;
+            findings.note(format!(
+                "{name}: {} has {first_unread:?} as first unread, the inbox {:?}",
+                person.id,
+                row.get("first_unread_seq")
+            ));
         }
     }
     findings

@@ -14,6 +14,7 @@ mod browsers;
 mod configuration;
 mod conformance;
 mod contradictions;
+mod first_unread;
 mod frames;
 mod history;
 mod idempotency;

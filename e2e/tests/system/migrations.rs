@@ -15,14 +15,14 @@ use crate::stack;
 /// Longest that a statement of a send may wait for a lock: some 100 ms are what the service bears.
 const SENDER_LOCK_TIMEOUT: &str = "set lock_timeout = '100ms'";
 
-async fn connect(url: &str) -> Client {
+pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }
 
 /// The same server, another database.
-async fn another_database(name: &str) -> String {
+pub(crate) async fn another_database(name: &str) -> String {
     let env = stack().env();
     let owner = connect(&env.database_url).await;
     owner.batch_execute(&format!("drop database if exists {name}")).await.unwrap();

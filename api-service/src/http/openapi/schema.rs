@@ -166,6 +166,11 @@ scalar!(/** A UUID, or null. */ NullableId, true, nullable(text("uuid", "")));
 scalar!(/** RFC 3339, UTC, microseconds. */ Timestamp, true, text("date-time", TIME_EXAMPLE));
 scalar!(/** The same, or null. */ NullableTimestamp, true, nullable(text("date-time", "")));
 scalar!(/** A place in a conversation. */ Seq, true, { let mut schema = count("int64"); schema.minimum = Some(1.0); schema });
+scalar!(/** A place in a conversation. Optional. */ OptionalSeq, false, {
+    let mut schema = count("int64");
+    schema.minimum = Some(1.0);
+    schema
+});
 scalar!(/** A number of messages. */ Count, true, count("int32"));
 scalar!(/** A cursor, or null. */ NullableCursor, true, nullable(MetaSchema::new("string")));
 
@@ -295,6 +300,8 @@ pub(crate) struct Conversation {
     last_message: Message,
     /// Messages to the inbox's owner that it has not read.
     unread_count: Count,
+    /// The `seq` of the first of them. Absent when all are read, and while the server does not know it.
+    first_unread_seq: OptionalSeq,
     last_activity_at: Timestamp,
 }
 
@@ -402,14 +409,16 @@ mod tests {
         holds::<History>(&domain::history::Page { conversation_id, messages: vec![message.clone()], has_more: true });
         let marked = crate::model::mark::Marked { id: message.id, delivered_at: Some(message.sent_at), read_at: None };
         holds::<Marks>(&domain::mark::Marks { marked: vec![marked], not_found: vec![message.id] });
-        let row = crate::model::inbox::InboxRow {
+        let row = |first_unread_seq: Option<i64>| crate::model::inbox::InboxRow {
             conversation: message.new.conversation.clone(),
             viewer: message.new.sender.clone(),
-            unread_count: 1,
+            unread_count: first_unread_seq.map_or(0, |_| 1),
+            first_unread_seq,
             last_activity_at: message.sent_at,
-            last_message: message,
+            last_message: message.clone(),
         };
-        holds::<Inbox>(&domain::inbox::Inbox { conversations: vec![row], next_cursor: None });
+        let conversations = vec![row(Some(message.seq)), row(None)];
+        holds::<Inbox>(&domain::inbox::Inbox { conversations, next_cursor: None });
         holds::<Ticket>(&domain::ticket::tests::example());
         let error = problem::InputError::field(ProblemCode::ContentEmpty, "content", "is empty");
         holds::<Problem>(&problem::Problem::of_input(vec![error]));

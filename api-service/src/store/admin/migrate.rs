@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::grants;
+use super::{first_unread_backfill, grants};
 use crate::store::StoreError;
 use crate::store::pool::connect::Connector;
 use crate::store::settings::{DatabaseConfig, Role};
@@ -77,7 +77,7 @@ pub async fn migrate(
         grants::grant(&mut client, role).await?;
     }
     if last.is_none() {
-        catch_up(&client, &mut report).await?;
+        catch_up(&mut client, &mut report).await?;
     }
     // The session ends, and the advisory lock with it.
     drop(client);
@@ -101,7 +101,7 @@ async fn run(client: &mut Client, last: Option<u32>, report: &mut impl FnMut(&st
 }
 
 /// Does the work that grows with the tables. Each step is separate and skipped when done.
-async fn catch_up(client: &Client, report: &mut impl FnMut(&str)) -> Result<(), StoreError> {
+async fn catch_up(client: &mut Client, report: &mut impl FnMut(&str)) -> Result<(), StoreError> {
     let mut lock_wait = LockWait::default();
     for (table, constraint) in TO_VALIDATE {
         let is_open = "select exists (
@@ -125,11 +125,11 @@ async fn catch_up(client: &Client, report: &mut impl FnMut(&str)) -> Result<(), 
             }
         }
     }
-    Ok(())
+    first_unread_backfill::backfill(client, &mut lock_wait, report).await
 }
 
 /// Whether an error was caused by a lock of another session.
-fn is_locked_out(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(super) fn is_locked_out(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let code = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
@@ -147,14 +147,14 @@ async fn set_lock_timeout(client: &Client, lock_timeout: Duration) -> Result<(),
 
 /// Waits between attempts, and reports the blockers now and then.
 #[derive(Default)]
-struct LockWait {
+pub(super) struct LockWait {
     reported_at: Option<Instant>,
     /// When the last long attempt was made.
     long_attempt_at: Option<Instant>,
 }
 
 impl LockWait {
-    async fn wait(&mut self, client: &Client, report: &mut impl FnMut(&str)) -> Result<(), StoreError> {
+    pub(super) async fn wait(&mut self, client: &Client, report: &mut impl FnMut(&str)) -> Result<(), StoreError> {
         // Most blockers are gone by the next attempt and need no report.
         sleep(RETRY_DELAY).await;
         let rows = client.query(BLOCKING_SESSIONS, &[]).await?;

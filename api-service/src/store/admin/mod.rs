@@ -1,5 +1,6 @@
 //! The schema and the rights on it: what migrations make, what the service is granted, and whether a database has both.
 
+mod first_unread_backfill;
 pub(in crate::store) mod grants;
 pub(in crate::store) mod migrate;
 pub(in crate::store) mod role;

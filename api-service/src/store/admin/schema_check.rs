@@ -10,7 +10,8 @@ use crate::store::{Store, StoreError};
 const COLUMNS: &[(&str, &str)] = &[
     (
         "conversations",
-        "id location_id user_id contact_id peer_user_id last_seq last_activity_at last_activity_hour user_unread other_unread",
+        "id location_id user_id contact_id peer_user_id last_seq last_activity_at last_activity_hour user_unread other_unread \
+         user_first_unread other_first_unread first_unread_reads",
     ),
     (
         "messages",

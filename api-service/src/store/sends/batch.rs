@@ -78,9 +78,13 @@ fn inbox_updates(
     let stands = |(id, message): (ConversationId, &Message)| {
         let counters = counters.get(&id).ok_or_else(|| StoreError::internal("a conversation is not locked"))?;
         let (unread, last_activity_at) = (counters.unread, counters.last_activity_at);
+        let Some(first_unread) = counters.first_unread else {
+            return Ok(InboxUpdate::Stale(message.new.conversation.clone()));
+        };
         Ok(InboxUpdate::Snapshot(Box::new(ConversationSnapshot {
             last_message: message.clone(),
             unread,
+            first_unread,
             last_activity_at,
         })))
     };
@@ -170,7 +174,9 @@ mod tests {
         at: OffsetDateTime,
     ) -> HashMap<ConversationId, ConversationCounters> {
         let sent = |id| classified.deltas.iter().find(|bump| bump.id == id).map_or(0, |bump| i64::from(bump.sent));
-        let stands = |id| ConversationCounters { last_seq: 10 + sent(id), last_activity_at: at, unread: [3, 4] };
+        let first_unread = Some([Some(2), Some(1)]);
+        let stands =
+            |id| ConversationCounters { last_seq: 10 + sent(id), last_activity_at: at, unread: [3, 4], first_unread };
         let ids = batch.iter().map(|request| request.message.conversation.id());
         ids.map(|id| (id, stands(id))).collect()
     }
@@ -211,6 +217,7 @@ mod tests {
         let classified = classify(&batch, &HashMap::new());
         let delta = classified.deltas.iter().find(|delta| delta.id == batch[0].message.conversation.id()).unwrap();
         assert_eq!((delta.sent, delta.unread), (3, [1, 2]));
+        assert_eq!(delta.first_unread, [Some(2), Some(1)], "places among the messages of the batch");
         let at = now();
         let placed = placed(&batch, &classified, &counters(&batch, &classified, at));
         assert_eq!(placed.iter().map(|message| message.seq).collect::<Vec<_>>(), [11, 12, 11, 13]);
@@ -230,6 +237,7 @@ mod tests {
             .into_iter()
             .map(|changed| match changed {
                 InboxUpdate::Snapshot(standing) => {
+                    assert_eq!(standing.first_unread, [Some(2), Some(1)]);
                     (standing.last_message.seq, standing.last_message.id, standing.unread)
                 }
                 InboxUpdate::Stale(_) => panic!("it is known"),
@@ -237,6 +245,17 @@ mod tests {
             .collect();
         rows.sort_unstable();
         assert_eq!(rows, [(11, placed[3].id, [3, 4]), (13, placed[2].id, [3, 4])]);
+    }
+
+    #[test]
+    fn row_that_does_not_know_its_first_unread_is_read_again() {
+        let batch = [new("user:d", "contact:p", "1", None)];
+        let classified = classify(&batch, &HashMap::new());
+        let mut counters = counters(&batch, &classified, now());
+        let placed = placed(&batch, &classified, &counters);
+        counters.values_mut().for_each(|counters| counters.first_unread = None);
+        let updates = inbox_updates(&placed, &counters).unwrap();
+        assert!(matches!(&updates[..], [InboxUpdate::Stale(of)] if *of == batch[0].message.conversation));
     }
 
     #[test]

@@ -68,9 +68,11 @@ pub(super) fn classify(batch: &[SendRequest], stored: &HashMap<RepeatKey, Messag
             };
         }
         let id = new.conversation.id();
-        let delta = deltas.entry(id).or_insert(CounterDelta { id, sent: 0, unread: [0, 0] });
+        let delta = deltas.entry(id).or_insert(CounterDelta { id, sent: 0, unread: [0; 2], first_unread: [None; 2] });
         delta.sent += 1;
-        delta.unread[usize::from(new.receiver != *new.conversation.first())] += 1;
+        let side = usize::from(new.receiver != *new.conversation.first());
+        delta.unread[side] += 1;
+        delta.first_unread[side].get_or_insert(delta.sent);
         kinds.push(SendKind::New);
     }
     Classified { kinds, deltas: deltas.into_values().collect() }

@@ -17,10 +17,10 @@ use crate::store::{StoreError, messages};
 /// | parameters | part | names |
 /// | --- | --- | --- |
 /// | `$1` to `$21` | rows of the audit trail, and the head of their chain | [`audit::ROW_PARAMETERS`] |
-/// | `$22` to `$25` | counters of the conversations | [`conversations::INCREMENT_PARAMETERS`] |
-/// | `$26` to `$34` | new messages | [`messages::INSERT_PARAMETERS`] |
-/// | `$35` | plain text, or the key of each sealed text | |
-/// | `$36` | sealed texts, when `$35` holds keys | |
+/// | `$22` to `$27` | counters of the conversations | [`conversations::INCREMENT_PARAMETERS`] |
+/// | `$28` to `$36` | new messages | [`messages::INSERT_PARAMETERS`] |
+/// | `$37` | plain text, or the key of each sealed text | |
+/// | `$38` | sealed texts, when `$37` holds keys | |
 /// | the last one | HMACs of the texts, for the audit rows | |
 fn parameter_names() -> Vec<&'static str> {
     [&audit::ROW_PARAMETERS[..], &conversations::INCREMENT_PARAMETERS, &messages::INSERT_PARAMETERS].concat()
@@ -48,9 +48,11 @@ macro_rules! single_statement {
                 "$23",
                 "$24",
                 "$25",
+                "$26",
+                "$27",
                 " and (select count(*) from conversations where id = any($22::uuid[])) = cardinality($22::uuid[])
                   and not exists (
-                      select from unnest($34::uuid[], $27::text[], $28::text[], $30::text[])
+                      select from unnest($36::uuid[], $29::text[], $30::text[], $32::text[])
                           as x (client_message_id, location_id, user_id, contact_id)
                       join messages m on m.client_message_id = x.client_message_id and m.location_id = x.location_id
                            and coalesce('user:' || m.sender_user_id::text, 'contact:' || m.sender_contact_id::text)
@@ -64,8 +66,8 @@ macro_rules! single_statement {
             ") select x.id, x.location_id, x.sender_user_id, x.receiver_user_id, x.sender_contact_id,
                     x.receiver_contact_id, x.conversation_id, b.last_seq + x.seq, x.client_message_id, b.last_activity_at, ",
             $content,
-            "   from unnest($26::uuid[], $27::text[], $28::text[], $29::text[], $30::text[], $31::text[], $32::uuid[],
-                    $33::bigint[], $34::uuid[], ",
+            "   from unnest($28::uuid[], $29::text[], $30::text[], $31::text[], $32::text[], $33::text[], $34::uuid[],
+                    $35::bigint[], $36::uuid[], ",
             $types,
             ") as x (id, location_id, sender_user_id, receiver_user_id, sender_contact_id,
                     receiver_contact_id, conversation_id, seq, client_message_id, ",
@@ -73,7 +75,7 @@ macro_rules! single_statement {
             ")  join bumped b on b.id = x.conversation_id
             ), remembered as (
                 insert into outbox (kind, message_ids)
-                select 'message', case when (select count(*) from bumped) = cardinality($22::uuid[]) then $26::uuid[] end
+                select 'message', case when (select count(*) from bumped) = cardinality($22::uuid[]) then $28::uuid[] end
                 where exists (select from bumped)
                 returning id
             ), head as (",
@@ -86,8 +88,8 @@ macro_rules! single_statement {
 }
 
 fn statement_text(sealing: &SealingKeys) -> &'static str {
-    const PLAIN: &str = single_statement!("content", "$35::text[]", "$36");
-    const SEALED: &str = single_statement!("content_key, content_sealed", "$35::uuid[], $36::bytea[]", "$37");
+    const PLAIN: &str = single_statement!("content", "$37::text[]", "$38");
+    const SEALED: &str = single_statement!("content_key, content_sealed", "$37::uuid[], $38::bytea[]", "$39");
     if sealing.is_some() { SEALED } else { PLAIN }
 }
 
@@ -135,7 +137,7 @@ pub(super) async fn write_single_statement(
         return Ok(None);
     };
     // The batch is committed. An error from here on must not look like a rollback.
-    let outbox_id = row.try_get(5).map_err(outcome_unknown)?;
+    let outbox_id = row.try_get(conversations::INCREMENT_COLUMNS).map_err(outcome_unknown)?;
     let counters = conversations::read_counters(&rows).map_err(outcome_unknown)?;
     assign_seq(&mut new, &counters).map_err(outcome_unknown)?;
     Ok(Some(CommittedBatch { kinds: classified.kinds, new, counters, outbox_id }))
@@ -159,7 +161,7 @@ mod tests {
             assert_eq!(numbers(statement_text(&sealing)), (1..=last).collect(), "{names:?}");
         }
         let position = |name: &str| names.iter().position(|known| *known == name).map(|index| index + 1);
-        assert_eq!((position("chain"), position("sent"), position("message_ids")), (Some(1), Some(23), Some(26)));
-        assert_eq!(names.len(), 34);
+        assert_eq!((position("chain"), position("sent"), position("message_ids")), (Some(1), Some(23), Some(28)));
+        assert_eq!(names.len(), 36);
     }
 }

@@ -8,7 +8,7 @@ use crate::shape::Shape;
 /// Conversations that are counted again, besides the longest.
 const SAMPLE: i64 = 1_000;
 
-/// Whether `last_seq` and the unread counters of a sample of conversations agree with their messages, and every message was
+/// Whether `last_seq`, the unread counters and the first unread messages of a sample of conversations agree with their messages, and every message was
 /// loaded.
 pub(crate) async fn consistency(client: &Client, shape: &Shape) -> Result<()> {
     let row = client
@@ -27,9 +27,15 @@ pub(crate) async fn consistency(client: &Client, shape: &Shape) -> Result<()> {
                             = c.user_unread
                         and count(*) filter (where not m.is_read and m.receiver_user_id is distinct from c.user_id)
                             = c.other_unread
+                        and min(m.seq) filter (where not m.is_read and m.receiver_user_id is not distinct from c.user_id)
+                            is not distinct from c.user_first_unread
+                        and min(m.seq) filter (where not m.is_read and m.receiver_user_id is distinct from c.user_id)
+                            is not distinct from c.other_first_unread
+                        and count(*) filter (where m.is_read) = c.first_unread_reads
                         and bool_and(m.location_id = c.location_id) as is_right
                  from sample c join messages m on m.conversation_id = c.id
-                 group by c.id, c.location_id, c.user_id, c.last_seq, c.last_activity_at, c.user_unread, c.other_unread
+                 group by c.id, c.location_id, c.user_id, c.last_seq, c.last_activity_at, c.user_unread, c.other_unread,
+                     c.user_first_unread, c.other_first_unread, c.first_unread_reads
              )
              select count(*), count(*) filter (where is_right) from counted",
             &[&SAMPLE],

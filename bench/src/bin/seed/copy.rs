@@ -17,26 +17,32 @@ const SECOND_US: i64 = 1_000_000;
 
 pub(crate) async fn conversations(transaction: &Transaction<'_>, shape: &Shape) -> Result<()> {
     let copy = "copy conversations (id, location_id, user_id, contact_id, peer_user_id, last_seq, last_activity_at,
-        user_unread, other_unread) from stdin (format binary, freeze)";
+        user_unread, other_unread, user_first_unread, other_first_unread, first_unread_reads) from stdin (format binary, freeze)";
     let mut sink = pin!(transaction.copy_in::<_, Bytes>(copy).await?);
     let mut rows = Rows::new();
     for conversation in 0..shape.sizes.len() as u32 {
         let pair = shape.pair(conversation)?;
         let size = shape.sizes[conversation as usize];
-        let mut unread = [0, 0];
-        for seq in size - shape.unread_tail(conversation) + 1..=size {
-            unread[usize::from(Shape::is_from_first(conversation, seq))] += 1;
+        let read = size - shape.unread_tail(conversation);
+        let (mut unread, mut first_unread) = ([0, 0], [None, None]);
+        for seq in read + 1..=size {
+            let side = usize::from(Shape::is_from_first(conversation, seq));
+            unread[side] += 1;
+            first_unread[side].get_or_insert(i64::from(seq));
         }
-        rows.begin(9);
+        rows.begin(12);
         rows.uuid(Some(pair.id()));
         rows.text(Some(pair.location().as_str()));
         rows.text(user(pair.first()));
         rows.text(contact(pair.second()));
         rows.text(user(pair.second()));
-        rows.bigint(i64::from(size));
+        rows.bigint(Some(i64::from(size)));
         rows.time(Some(shape.sent_at_us(shape.last[conversation as usize])));
         rows.integer(unread[0]);
         rows.integer(unread[1]);
+        rows.bigint(first_unread[0]);
+        rows.bigint(first_unread[1]);
+        rows.bigint(Some(i64::from(read)));
         if let Some(full) = rows.full() {
             sink.feed(full.freeze()).await?;
         }
@@ -98,7 +104,7 @@ fn make(shape: &Shape, mut pairs: Vec<(Conversation, u32)>, full: &tokio::sync::
         rows.time(Some(sent_at));
         rows.time(read_at);
         rows.uuid(Some(pair.id()));
-        rows.bigint(i64::from(*seq));
+        rows.bigint(Some(i64::from(*seq)));
         rows.time(delivered_at);
         // Half of them came from clients that name their messages.
         rows.uuid((noise >> 63 == 0).then(|| uuid::Builder::from_random_bytes(random(noise)).into_uuid()));

@@ -48,8 +48,11 @@ impl Rows {
         }
     }
 
-    pub(crate) fn bigint(&mut self, value: i64) {
-        self.value(&value.to_be_bytes());
+    pub(crate) fn bigint(&mut self, value: Option<i64>) {
+        match value {
+            Some(value) => self.value(&value.to_be_bytes()),
+            None => self.null(),
+        }
     }
 
     pub(crate) fn integer(&mut self, value: i32) {

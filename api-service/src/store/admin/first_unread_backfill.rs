@@ -1,0 +1,145 @@
+//! Finds the first unread message of the conversations from before these columns, beside running services.
+//!
+//! Messages are searched without a lock first, which takes as long as it takes: what is read stays read. Then the conversation is
+//! locked for a moment, in which the search begins where the first one ended.
+
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::migrate::{LockWait, is_locked_out};
+use crate::store::StoreError;
+use crate::store::first_unread::{first_unread, holds, lower_bound, to_other, to_user};
+
+/// Conversations that one statement looks at.
+const WINDOW: i64 = 1_000;
+/// Conversations that are locked together.
+const MAX_LOCKED: usize = 20;
+
+/// The name in the table `progress`. When the work is done, its position is the greatest id.
+const POSITION: &str = "select position from progress where name = 'first unread'";
+const SET_POSITION: &str = "insert into progress (name, position) values ('first unread', $1)
+    on conflict (name) do update set position = excluded.position, at = clock_timestamp()";
+
+/// The end of the window of $2 + 1 conversations after $1; no row when fewer are left.
+const END: &str = "select id from conversations where id > $1 order by id offset $2 limit 1";
+
+/// The conversations of a window whose first unread message is unknown.
+const UNKNOWN: &str = concat!(
+    "select c.id from conversations c where c.id > $1 and c.id <= $2 and (
+        (c.user_unread > 0 and not (",
+    holds!(),
+    " and coalesce(c.user_first_unread, 0) > 0)) or (c.other_unread > 0 and not (",
+    holds!(),
+    " and coalesce(c.other_first_unread, 0) > 0))) order by c.id"
+);
+
+const SEARCH: &str = concat!(
+    "select c.id, ",
+    first_unread!(
+        conversation: "c.id", receiver: to_user!(), unread: "c.user_unread", first: "c.user_first_unread",
+        bound: concat!("greatest(x.user_bound, ", lower_bound!("c.user_first_unread"), ")"), holds: holds!(), most: "10000"
+    ),
+    " as user_first_unread, ",
+    first_unread!(
+        conversation: "c.id", receiver: to_other!(), unread: "c.other_unread", first: "c.other_first_unread",
+        bound: concat!("greatest(x.other_bound, ", lower_bound!("c.other_first_unread"), ")"), holds: holds!(), most: "10000"
+    ),
+    " as other_first_unread, c.last_seq
+      from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as x (id, user_bound, other_bound)
+      join conversations c on c.id = x.id order by c.id"
+);
+
+const LOCK: &str = "select id from conversations where id = any($1::uuid[]) order by id for no key update";
+
+/// Runs under the lock. What is found behind the bounds is close to them, unless a mark has come between.
+const STORE: &str = concat!(
+    "update conversations c set user_first_unread = n.user_first_unread, other_first_unread = n.other_first_unread,
+        first_unread_reads = c.last_seq - c.user_unread - c.other_unread
+     from (select c.id, ",
+    first_unread!(
+        conversation: "c.id", receiver: to_user!(), unread: "c.user_unread", first: "c.user_first_unread",
+        bound: concat!("greatest(x.user_bound, ", lower_bound!("c.user_first_unread"), ")"), holds: holds!(), most: "1000"
+    ),
+    " as user_first_unread, ",
+    first_unread!(
+        conversation: "c.id", receiver: to_other!(), unread: "c.other_unread", first: "c.other_first_unread",
+        bound: concat!("greatest(x.other_bound, ", lower_bound!("c.other_first_unread"), ")"), holds: holds!(), most: "1000"
+    ),
+    " as other_first_unread
+      from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as x (id, user_bound, other_bound)
+      join conversations c on c.id = x.id) n
+     where c.id = n.id"
+);
+
+/// Goes through all conversations once, in windows, from where an earlier run ended.
+pub(super) async fn backfill(
+    client: &mut Client,
+    lock_wait: &mut LockWait,
+    report: &mut impl FnMut(&str),
+) -> Result<(), StoreError> {
+    let position: Option<Uuid> = client.query_opt(POSITION, &[]).await?.map(|row| row.try_get(0)).transpose()?;
+    let mut position = position.unwrap_or(Uuid::nil());
+    while position < Uuid::max() {
+        let end = client.query_opt(END, &[&position, &(WINDOW - 1)]).await?;
+        let end: Uuid = end.map(|row| row.try_get(0)).transpose()?.unwrap_or(Uuid::max());
+        let rows = client.query(UNKNOWN, &[&position, &end]).await?;
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        for ids in ids.chunks(MAX_LOCKED) {
+            let bounds = search(client, ids).await?;
+            while !store(client, &bounds).await? {
+                lock_wait.wait(client, report).await?;
+            }
+        }
+        client.execute(SET_POSITION, &[&end]).await?;
+        position = end;
+    }
+    Ok(())
+}
+
+/// Ids, and per side up to which message all are read.
+struct Bounds {
+    ids: Vec<Uuid>,
+    user: Vec<i64>,
+    other: Vec<i64>,
+}
+
+/// Searches part by part, until every first unread message is found or the end of its conversation is reached.
+async fn search(client: &Client, ids: &[Uuid]) -> Result<Bounds, StoreError> {
+    let mut bounds = Bounds { ids: ids.to_vec(), user: vec![0; ids.len()], other: vec![0; ids.len()] };
+    loop {
+        let rows = client.query(SEARCH, &[&bounds.ids, &bounds.user, &bounds.other]).await?;
+        let mut is_done = true;
+        bounds = Bounds { ids: Vec::new(), user: Vec::new(), other: Vec::new() };
+        for row in &rows {
+            let last_seq: i64 = row.try_get(3)?;
+            bounds.ids.push(row.try_get(0)?);
+            for (column, bound) in [(1, &mut bounds.user), (2, &mut bounds.other)] {
+                let found: Option<i64> = row.try_get(column)?;
+                // Nothing is unread, so all is read.
+                let searched = found.map_or(last_seq, |found| if found > 0 { found - 1 } else { -found });
+                is_done &= found.is_none_or(|found| found > 0) || searched >= last_seq;
+                bound.push(searched);
+            }
+        }
+        if is_done {
+            return Ok(bounds);
+        }
+    }
+}
+
+/// Whether the result was stored. It was not when another session holds one of the conversations.
+async fn store(client: &mut Client, Bounds { ids, user, other }: &Bounds) -> Result<bool, StoreError> {
+    let transaction = client.transaction().await?;
+    match transaction.execute(LOCK, &[ids]).await {
+        Ok(_) => {
+            transaction.execute(STORE, &[ids, user, other]).await?;
+            transaction.commit().await?;
+            Ok(true)
+        }
+        Err(error) if is_locked_out(&error) => {
+            transaction.rollback().await?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
