@@ -8,7 +8,7 @@
 //! search reads a bounded part of the conversation, by the index `messages_in_order`. Where that is not enough, the first unread
 //! message stays unknown, and a later mark or `api-service migrate` continues behind the part that was searched.
 
-/// Whether the columns of the row `c` hold: nobody has marked without them since they were written.
+/// Whether the columns of the row `c` hold: no service of an earlier version has marked since they were written.
 macro_rules! holds {
     () => {
         "c.first_unread_reads = c.last_seq - c.user_unread - c.other_unread"
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn row_knows_first_unread_only_while_its_reads_match() {
         assert_eq!(stored(9, [2, 0], [Some(4), None], 7), Some([Some(4), None]));
-        assert_eq!(stored(9, [0, 0], [None, None], 0), Some([None, None]), "nothing is unread, whoever counted");
+        assert_eq!(stored(9, [0, 0], [None, None], 0), Some([None, None]), "nothing is unread, by any version");
         assert_eq!(stored(9, [0, 0], [Some(4), None], 0), Some([None, None]), "an earlier version does not clear it");
         assert_eq!(stored(9, [1, 0], [Some(4), None], 7), None, "an earlier version marked");
         assert_eq!(stored(9, [2, 1], [Some(4), None], 6), None, "an earlier version sent");

@@ -43,7 +43,7 @@ async fn assert_rows_are_right(client: &Client, location: &str, at: &str) -> usi
     unread_sides
 }
 
-/// The inbox row of a conversation with somebody.
+/// The inbox row of a conversation.
 async fn row_with(owner: &TestUser, conversation: &Value) -> Value {
     let page = owner.inbox("&limit=100").await;
     let rows = page["conversations"].as_array().unwrap();
@@ -205,7 +205,7 @@ const OLD_SEND: &str = "with bumped as (
     from bumped b join messages m on m.conversation_id = b.id and m.seq = 1";
 
 #[tokio::test]
-async fn rows_of_previous_version_are_counted_anew() {
+async fn rows_of_previous_version_are_searched() {
     let place = place();
     let (doctor, patient) = (place.user("doc"), place.contact("pat"));
     let database = AuditLog::open(&place.env.database_url).await.client;
@@ -277,7 +277,7 @@ async fn migration_finds_first_unread_of_existing_conversations() {
     // Far from both ends: found in parts.
     insert_conversation(&owner, "long", 45_000, "n in (22500, 22501)").await;
 
-    // Somebody holds a row: it waits, services would go on meanwhile, and it can be stopped at any time.
+    // A session holds a row: `migrate` waits, and it can be stopped at any time.
     let holder = connect(&url).await;
     holder.batch_execute("begin; select from conversations where contact_id = 'tail' for update").await.unwrap();
     let mut migrating = tokio::process::Command::new(e2e::audit::binary("api-service"))

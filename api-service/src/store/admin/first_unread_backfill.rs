@@ -1,7 +1,7 @@
 //! Finds the first unread message of the conversations from before these columns, beside running services.
 //!
 //! Messages are searched without a lock first, which takes as long as it takes: what is read stays read. Then the conversation is
-//! locked for a moment, in which the search begins where the first one ended.
+//! locked briefly, and a second search begins where the first one ended.
 
 use tokio_postgres::Client;
 use uuid::Uuid;
