@@ -247,12 +247,11 @@ mod tests {
 
     #[test]
     fn rows_carry_own_unread_messages() {
-        let rows = snapshot(5, [3, 0], 0).rows();
-        let unread = rows.map(|row| (row.viewer.to_string(), row.unread_count, row.first_unread_seq));
+        let snapshot = snapshot(5, [3, 0], 0);
+        let unread = snapshot.rows().map(|row| (row.viewer.to_string(), row.unread_count, row.first_unread_seq));
         let expected = [("user:doc123".to_owned(), 3, Some(3)), ("contact:pat456".to_owned(), 0, None)];
         assert_eq!(unread.collect::<Vec<_>>(), expected);
-        let rows = snapshot(5, [3, 0], 0).rows();
-        let fields = rows.map(|row| serde_json::to_value(&row).unwrap().get("first_unread_seq").cloned());
+        let fields = snapshot.rows().map(|row| serde_json::to_value(&row).unwrap().get("first_unread_seq").cloned());
         assert_eq!(fields.collect::<Vec<_>>(), [Some(3.into()), None], "absent, and not null");
     }
 
