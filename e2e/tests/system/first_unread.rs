@@ -126,13 +126,11 @@ async fn act_at_random(place: &TestLocation, one: &TestUser, other: &TestUser, s
 #[tokio::test]
 async fn first_unread_agrees_with_messages_after_random_sends_and_marks() {
     for seed in [rand::random(), rand::random()] {
-        let place = place();
-        let (doctor, nurse, patient) = (place.user("doc"), place.user("nurse"), place.contact("pat"));
-        tokio::join!(
-            act_at_random(&place, &doctor, &patient, seed),
-            // The first of two users by name is the conversation's first side.
-            act_at_random(&place.other_location(), &nurse, &doctor, seed),
-        );
+        let (place, colleagues) = (place(), place());
+        let (doctor, patient) = (place.user("doc"), place.contact("pat"));
+        // The first of two users by name is the conversation's first side.
+        let (nurse, other) = (colleagues.user("nurse"), colleagues.user("doc"));
+        tokio::join!(act_at_random(&place, &doctor, &patient, seed), act_at_random(&colleagues, &nurse, &other, seed),);
     }
 }
 
