@@ -15,6 +15,9 @@ const WINDOW: i64 = 1_000;
 /// Conversations that are locked together.
 const MAX_LOCKED: usize = 20;
 
+/// As in the sessions of a service: to compile the statements would take longer than to run them.
+const PLANNER: &str = "set jit = off; set enable_seqscan = off; set enable_bitmapscan = off";
+
 /// The name in the table `progress`. When the work is done, its position is the greatest id.
 const POSITION: &str = "select position from progress where name = 'first unread'";
 const SET_POSITION: &str = "insert into progress (name, position) values ('first unread', $1)
@@ -79,6 +82,7 @@ pub(super) async fn backfill(
 ) -> Result<(), StoreError> {
     let position: Option<Uuid> = client.query_opt(POSITION, &[]).await?.map(|row| row.try_get(0)).transpose()?;
     let mut position = position.unwrap_or(Uuid::nil());
+    client.batch_execute(PLANNER).await?;
     while position < Uuid::max() {
         let end = client.query_opt(END, &[&position, &(WINDOW - 1)]).await?;
         let end: Uuid = end.map(|row| row.try_get(0)).transpose()?.unwrap_or(Uuid::max());
