@@ -214,8 +214,8 @@ async fn rows_of_previous_version_are_searched() {
     }
     let conversation = &sent[0]["conversation_id"];
     let id: uuid::Uuid = conversation.as_str().unwrap().parse().unwrap();
-    let old_mark = async |seqs: &[i64]| drop(database.execute(OLD_MARK, &[&id, &seqs]).await.unwrap());
-    let old_send = async || drop(database.execute(OLD_SEND, &[&id]).await.unwrap());
+    let old_mark = async |seqs: &[i64]| assert_eq!(database.execute(OLD_MARK, &[&id, &seqs]).await.unwrap(), 1);
+    let old_send = async || assert_eq!(database.execute(OLD_SEND, &[&id]).await.unwrap(), 1);
     let shown = async || first_unread(&patient, conversation).await;
 
     old_mark(&[1, 2, 4]).await;

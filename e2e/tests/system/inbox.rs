@@ -30,7 +30,7 @@ async fn inbox_is_ordered_by_activity() {
     assert_eq!(
         *anna_row,
         json!({"conversation_id": last["conversation_id"], "location_id": place.location, "user_id": "doc",
-            "contact_id": "anna", "last_message": last, "unread_count": 2, "last_activity_at": last["sent_at"]})
+            "contact_id": "anna", "last_message": last, "unread_count": 2, "first_unread_seq": 1, "last_activity_at": last["sent_at"]})
     );
     assert_eq!((&bert_row["last_message"], &bert_row["unread_count"]), (&own, &json!(1)));
     assert_eq!((&nurse_row["user_id"], &nurse_row["peer_user_id"]), (&json!("doc"), &json!("nurse")));
