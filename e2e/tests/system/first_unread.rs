@@ -52,7 +52,7 @@ async fn row_with(owner: &TestUser, conversation: &Value) -> Value {
 
 /// `first_unread_seq`, and `None` only when it is absent.
 async fn first_unread(owner: &TestUser, conversation: &Value) -> Option<i64> {
-    row_with(owner, conversation).await.get("first_unread_seq").map(|seq| seq.as_i64().expect("never null"))
+    row_with(owner, conversation).await.get("first_unread_seq").map(|seq| seq.as_i64().unwrap())
 }
 
 /// The first message that the owner has not read, counted from the history.
