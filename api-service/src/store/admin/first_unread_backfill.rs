@@ -6,7 +6,7 @@
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::migrate::{LockWait, is_locked_out};
+use super::lock_wait::{LockWait, is_locked_out};
 use crate::store::StoreError;
 use crate::store::first_unread::{first_unread, holds, lower_bound, to_other, to_user};
 

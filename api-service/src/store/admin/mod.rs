@@ -2,6 +2,7 @@
 
 mod first_unread_backfill;
 pub(in crate::store) mod grants;
+mod lock_wait;
 pub(in crate::store) mod migrate;
 pub(in crate::store) mod role;
 pub(in crate::store) mod schema_check;
