@@ -146,3 +146,49 @@ test("5,000 loaded messages: at most 200 rows are rendered, and typing and recei
   await message(page, "me", "I read all of it", "sent");
   assert.deepEqual(wrong, []);
 });
+
+test("300 unread messages: it opens at the first one, counts them, and marks all as read", async () => {
+  const { doctor, patient } = pair();
+  await writeMany(patient, doctor, 40);
+  await write(doctor, patient, ["I have read these"]);
+  const answer = await fetch(`${BASE}/chat/history?${new URLSearchParams({ location_id: "loc1", ...doctor, ...patient, limit: 200 })}`, { headers: { Authorization: `Bearer ${token(doctor)}` } });
+  const ids = (await answer.json()).messages.filter((one) => one.sender_contact_id).map(({ id }) => id);
+  await fetch(`${BASE}/chat/read`, { method: "PUT", headers: { "Content-Type": "application/json", Authorization: `Bearer ${token(doctor)}` }, body: JSON.stringify({ message_ids: ids }) });
+  await writeMany(patient, doctor, 300);
+  const { page, wrong } = await openPortal({ me: doctor, peer: patient });
+  await part(page, "me", "unread-line").waitFor();
+  const list = part(page, "me", "messages");
+  const seen = await look(list);
+  assert.equal(seen.first, 42, "the first unread message is the first one in view");
+  const line = await part(page, "me", "unread-line").evaluate((line) => line.getBoundingClientRect().top);
+  const head = await list.evaluate((list) => list.getBoundingClientRect().top);
+  assert.ok(line >= head && line < seen.top, "the line stands right before it");
+  await part(page, "me", "unread-bar").filter({ hasText: /^(?:300|29\d|28\d) unread messages/ }).waitFor(); // those in view are read soon
+  const remaining = await unreadCount(doctor);
+  assert.ok(remaining > 280 && remaining <= 300, `what was not in view is not read: ${remaining}`);
+
+  // Reading on moves neither the line nor the reader.
+  await list.evaluate((list) => { list.scrollTop += 400; });
+  await page.waitForFunction(() => Number(/^\d+/.exec(window.element.shadowRoot.querySelector("[part=unread-bar]").textContent)[0]) < 296);
+  await part(page, "me", "jump").click();
+  await list.locator('[data-seq="341"]').waitFor();
+  assert.equal((await look(list)).last, 341);
+  await list.evaluate((list) => { list.scrollTop = 0; });
+  await page.waitForFunction(() => window.element.conversation.messages[0].seq === 1);
+
+  await part(page, "me", "mark-all-read").click();
+  await part(page, "me", "unread-bar").waitFor({ state: "hidden" });
+  assert.equal(await unreadCount(doctor), 0);
+  assert.equal(await page.evaluate(() => window.element.conversation.messages.filter((one) => !one.mine && one.read_at === null).length), 0);
+  assert.deepEqual(wrong, []);
+});
+
+test("5,000 unread messages: it opens at the first one", async () => {
+  const { doctor, patient } = pair();
+  await writeMany(patient, doctor, 5_000);
+  const { page, wrong } = await openPortal({ me: doctor, peer: patient });
+  await part(page, "me", "unread-line").waitFor({ timeout: 60_000 });
+  assert.equal((await look(part(page, "me", "messages"))).first, 1);
+  await part(page, "me", "unread-bar").filter({ hasText: /^(?:5,000|4,9\d\d) unread messages/ }).waitFor();
+  assert.deepEqual(wrong, []);
+});
