@@ -44,7 +44,7 @@ const STAGES: [(&str, Version, Version); 5] = [
 pub async fn run(old: &Path, new: &Path) -> Result<()> {
     for (name, keys) in [("without keys", &KEYS[..0]), ("with keys", &KEYS[..])] {
         let mut upgrade = Upgrade::start(old, new, keys)?;
-        let mut chat = Chat::new(TestLocation::new(&upgrade.stack));
+        let mut chat = Chat::new(&TestLocation::new(&upgrade.stack));
         for (stage, api, gateway) in STAGES {
             upgrade.replace("ws-gateway", gateway).await?;
             upgrade.replace("api-service", api).await?;
@@ -143,7 +143,7 @@ struct Chat {
 }
 
 impl Chat {
-    fn new(place: TestLocation) -> Self {
+    fn new(place: &TestLocation) -> Self {
         Self { doctor: place.user("doc"), patient: place.contact("pat"), sent: Vec::new(), left_at: None }
     }
 
