@@ -232,8 +232,8 @@ mod tests {
     #[test]
     fn asyncapi_lists_codes_of_error_frames() {
         let document = include_str!("../../../asyncapi.yaml");
-        let (_, list) = document.split_once("            enum:\n              - malformed\n").unwrap();
-        let listed = list.lines().map_while(|line| line.strip_prefix("              - "));
+        let (_, list) = document.split_once("      enum:\n        - malformed\n").unwrap();
+        let listed = list.lines().map_while(|line| line.strip_prefix("        - "));
         let listed: BTreeSet<&str> = listed.chain(["malformed"]).collect();
         let tokens = [
             TokenError::Malformed,

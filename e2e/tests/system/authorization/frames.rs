@@ -25,7 +25,8 @@ async fn every_client_frame_is_covered() {
         .map(|message| {
             let channel = message["$ref"].as_str().unwrap().trim_start_matches('#');
             let message = &document.pointer(channel).unwrap()["$ref"].as_str().unwrap()[1..];
-            document.pointer(message).unwrap()["payload"]["properties"]["type"]["const"].as_str().unwrap().to_owned()
+            let payload = &document.pointer(message).unwrap()["payload"]["$ref"].as_str().unwrap()[1..];
+            document.pointer(payload).unwrap()["properties"]["type"]["const"].as_str().unwrap().to_owned()
         })
         .collect();
     assert_eq!(names, ATTACKED.into_iter().chain(HARMLESS).map(str::to_owned).collect());
