@@ -2,7 +2,7 @@
 //! files that it has read.
 
 fn main() {
-    for folder in ["console", "javascript/src", "javascript/element"] {
+    for folder in ["console", "javascript/src", "javascript/element", "javascript/types"] {
         println!("cargo::rerun-if-changed=../clients/{folder}");
     }
 }
