@@ -50,7 +50,7 @@ pub fn run() -> ExitCode {
         Command::Outbox(OutboxCommand::List) => outbox::list(),
         Command::Outbox(OutboxCommand::Retry { ids, all }) => outbox::retry(if all { None } else { Some(&ids) }),
         Command::Openapi => {
-            print!("{}", http::spec_yaml());
+            print!("{}", http::spec_yaml(false));
             Ok(())
         }
     };

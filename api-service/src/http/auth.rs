@@ -27,6 +27,7 @@ pub(crate) struct Caller {
 }
 
 const SCHEME: &str = "token";
+const ADMIN_SCHEME: &str = "adminToken";
 
 /// A [`Caller`] that may revoke tokens. The role is checked before query and body, so other callers learn nothing about either.
 pub(crate) struct AdminCaller(pub(crate) Caller);
@@ -35,7 +36,7 @@ pub(crate) struct AdminCaller(pub(crate) Caller);
 pub(crate) struct ParticipantCaller(pub(crate) Caller);
 
 macro_rules! restricted_caller {
-    ($name:ident, $check:expr) => {
+    ($name:ident, $check:expr, $scheme:expr, $description:expr) => {
         impl<'a> ApiExtractor<'a> for $name {
             const TYPES: &'static [ApiExtractorType] = Caller::TYPES;
 
@@ -43,11 +44,11 @@ macro_rules! restricted_caller {
             type ParamRawType = ();
 
             fn register(registry: &mut Registry) {
-                Caller::register(registry);
+                registry.create_security_scheme($scheme, bearer_scheme($description));
             }
 
             fn security_schemes() -> Vec<&'static str> {
-                Caller::security_schemes()
+                vec![$scheme]
             }
 
             async fn from_request(
@@ -65,11 +66,32 @@ macro_rules! restricted_caller {
     };
 }
 
-restricted_caller!(AdminCaller, Principal::check_admin);
-restricted_caller!(ParticipantCaller, |principal| principal
-    .participant()
-    .map(drop)
-    .ok_or(AuthorizationError::ParticipantRequired));
+restricted_caller!(AdminCaller, Principal::check_admin, ADMIN_SCHEME, ADMIN_TOKEN);
+restricted_caller!(
+    ParticipantCaller,
+    |principal| principal.participant().map(drop).ok_or(AuthorizationError::ParticipantRequired),
+    SCHEME,
+    TOKEN
+);
+
+const TOKEN: &str = "A JWT with `sub`, `role` (`user`, `contact` or `service`), `locations` and `exp`; SMART on FHIR's \
+                     `fhirUser` can stand for `role`. HS256, or RS256, ES256 or EdDSA with a key of the configured JWKS. \
+                     `make token SUB=doc123 ROLE=user LOCATION=loc1` prints one for development.";
+const ADMIN_TOKEN: &str = "Such a JWT with the `role` `service` and `\"admin\": true`. \
+                           `make token SUB=backend ROLE=admin LOCATION=loc1` prints one for development.";
+
+fn bearer_scheme(description: &'static str) -> MetaSecurityScheme {
+    MetaSecurityScheme {
+        ty: "http",
+        description: Some(description),
+        name: None,
+        key_in: None,
+        scheme: Some("bearer"),
+        bearer_format: Some("JWT"),
+        flows: None,
+        openid_connect_url: None,
+    }
+}
 
 impl<'a> ApiExtractor<'a> for Caller {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
@@ -78,23 +100,7 @@ impl<'a> ApiExtractor<'a> for Caller {
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        registry.create_security_scheme(
-            SCHEME,
-            MetaSecurityScheme {
-                ty: "http",
-                description: Some(
-                    "A JWT with `sub`, `role` (`user`, `contact` or `service`), `locations` and `exp`; SMART on FHIR's \
-                     `fhirUser` can stand for `role`. HS256, or RS256, ES256 or EdDSA with a key of the configured JWKS. \
-                     `make token SUB=doc123 ROLE=user LOCATION=loc1` prints one for development.",
-                ),
-                name: None,
-                key_in: None,
-                scheme: Some("bearer"),
-                bearer_format: Some("JWT"),
-                flows: None,
-                openid_connect_url: None,
-            },
-        );
+        registry.create_security_scheme(SCHEME, bearer_scheme(TOKEN));
     }
 
     fn security_schemes() -> Vec<&'static str> {

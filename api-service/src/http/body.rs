@@ -55,12 +55,12 @@ pub(crate) trait FromFields: Sized + Send {
     }
 }
 
-/// A request body, documented as an `S`.
+/// A request body of at most `MAX` bytes, documented as an `S`.
 ///
 /// poem-openapi's own `Json` has no size limit, stops at the first error and accepts a key twice.
-pub(crate) struct JsonBody<T, S>(pub(crate) T, PhantomData<fn() -> S>);
+pub(crate) struct JsonBody<T, S, const MAX: usize = MAX_BODY_BYTES>(pub(crate) T, PhantomData<fn() -> S>);
 
-impl<'a, T: FromFields, S: Type> ApiExtractor<'a> for JsonBody<T, S> {
+impl<'a, T: FromFields, S: Type, const MAX: usize> ApiExtractor<'a> for JsonBody<T, S, MAX> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -80,12 +80,12 @@ impl<'a, T: FromFields, S: Type> ApiExtractor<'a> for JsonBody<T, S> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        read(request, body.take()?, MAX_BODY_BYTES).await.map(|value| Self(value, PhantomData))
+        read(request, body.take()?, MAX).await.map(|value| Self(value, PhantomData))
     }
 }
 
 /// Reads a request body of at most `max_bytes`.
-pub(crate) async fn read<T: FromFields>(request: &Request, body: poem::Body, max_bytes: usize) -> poem::Result<T> {
+async fn read<T: FromFields>(request: &Request, body: poem::Body, max_bytes: usize) -> poem::Result<T> {
     check_encoding(request)?;
     if !request.content_type().is_some_and(is_json) {
         return Err(problem_error(Problem::new(ProblemCode::UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE)));
@@ -164,7 +164,7 @@ async fn read_within_limit(body: poem::Body, max_bytes: usize) -> std::io::Resul
     Ok(Some(bytes))
 }
 
-fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Box<Problem>> {
+pub(crate) fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Box<Problem>> {
     let value = json::parse(bytes).map_err(|error| {
         let problem = Problem::new(ProblemCode::Malformed, format!("The body {error}. Correct the body."));
         Box::new(match error {
@@ -308,6 +308,11 @@ impl<T> RawJson<T> {
     /// Wraps encoded JSON.
     pub(crate) fn from_string(json: String) -> Self {
         Self { json, documented_as: PhantomData }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn into_string(self) -> String {
+        self.json
     }
 
     pub(crate) fn encode(value: &impl Serialize) -> Result<Self, DomainError> {

@@ -21,11 +21,12 @@ const BLOCKING_MIN_BYTES: usize = 64 * 1024;
 
 /// Whether responses of a path may be compressed.
 fn is_compressible(path: &str) -> bool {
-    const EXACT: [&str; 9] = [
+    const EXACT: [&str; 10] = [
         "/",
         "/docs",
         "/openapi.json",
         "/openapi.yaml",
+        "/asyncapi.yaml",
         "/favicon.ico",
         "/chat/history",
         "/chat/presence",

@@ -25,4 +25,4 @@ pub(crate) mod server;
 
 pub use endpoints::admin_port::admin;
 pub use middleware::public;
-pub use pages::spec::{json as spec_json, yaml as spec_yaml};
+pub use pages::spec::yaml as spec_yaml;

@@ -12,7 +12,7 @@ use serde_json::json;
 use shared::contract::error_code::ProblemCode;
 use shared::contract::ids::{InvalidId, LocationId, ParticipantId};
 
-use crate::http::openapi::schema::{id_schema, inline_type};
+use crate::http::openapi::scalar::{id_schema, inline_type, without_example};
 use crate::model::inbox::InboxCursor;
 
 /// What is wrong with a parameter. poem-openapi's error has room for one text only, so the code is its first word.
@@ -85,6 +85,10 @@ parameter! {
 }
 parameter! {
     ContactParam(ParticipantId), id_schema("pat456"), id
+}
+parameter! {
+    /// A participant that a request may name in place of another, so it has no example: the request is valid without it.
+    OtherParam(ParticipantId), without_example(id_schema("")), |text| text.parse().map_err(|error| format!("{error}"))
 }
 parameter! {
     /// Rows per page.

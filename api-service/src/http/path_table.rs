@@ -87,7 +87,8 @@ fn operation((method, operation): (&String, &Value)) -> Option<Operation> {
         Some(Parameter { name: parameter["name"].as_str()?.to_owned(), may_repeat })
     });
     let parameters = Parameters(parameters.collect());
-    Some(Operation { method, parameters, needs_token: operation["security"].is_array() })
+    let needs_token = operation["security"].as_array().is_some_and(|schemes| !schemes.is_empty());
+    Some(Operation { method, parameters, needs_token })
 }
 
 /// Every path that serves GET serves HEAD (RFC 9110, section 9.3.2), and every path answers OPTIONS.

@@ -9,9 +9,9 @@ use poem::http::Method;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
 
 use super::cors;
-use super::endpoints::{dev_token, messages};
+use super::endpoints::messages;
 use super::pages::{assets, docs_page, spec};
-use super::path_table::{PathSpec, PathTable};
+use super::path_table::PathTable;
 use crate::state::AppState;
 
 /// Routes requests that passed the middleware.
@@ -25,24 +25,21 @@ impl Router {
     /// All routes of the public port.
     pub(crate) fn new(state: Arc<AppState>) -> Self {
         let is_development = state.dev_signing_key.is_some();
-        let paths = spec::paths(is_development.then(|| (dev_token::PATH, PathSpec::single_method(Method::POST))));
-        let service = Arc::new(spec::service().into_endpoint());
+        let paths = spec::paths(is_development);
+        let service = Arc::new(match is_development {
+            true => spec::development_service().into_endpoint(),
+            false => spec::service().into_endpoint(),
+        });
         // Registered path by path: nested at the root, the API would shadow the console at `/`.
-        let operations = spec::operation_paths().into_iter();
+        let operations = spec::operation_paths(is_development).into_iter();
         let routes = operations.fold(Route::new(), |routes, path| routes.at(path, service.clone()));
         let routes = assets::endpoints().fold(routes, |routes, (path, file)| routes.at(path, file));
-        let routes = match &state.dev_signing_key {
-            Some(key) => {
-                let key = dev_token::DevSigningKey(key.clone());
-                routes.at(dev_token::PATH, poem::post(dev_token::issue).data(key))
-            }
-            None => routes,
-        };
         let routes = routes
             .at("/", docs_page::console(is_development))
-            .at("/docs", docs_page::swagger_ui())
-            .at("/openapi.json", docs_page::openapi_json())
-            .at("/openapi.yaml", docs_page::openapi_yaml());
+            .at("/docs", docs_page::swagger_ui(is_development))
+            .at("/openapi.json", docs_page::openapi_json(is_development))
+            .at("/openapi.yaml", docs_page::openapi_yaml(is_development))
+            .at("/asyncapi.yaml", docs_page::asyncapi_yaml());
         Self { routes: routes.boxed(), paths, state }
     }
 

@@ -13,7 +13,9 @@ async fn served_routes_match_openapi() {
     let doctor = place.user("doc");
     let mut paths: Vec<String> = operations(&place).into_iter().map(|(_, path, _)| path).collect();
     paths.extend(
-        ["/", "/docs", "/openapi.json", "/sdk/index.js", "/sdk/element.js", "/favicon.ico", "/dev/token", "/ws"]
+        ["/", "/docs", "/openapi.json", "/asyncapi.yaml", "/sdk/index.js", "/sdk/element.js", "/favicon.ico"]
+            .into_iter()
+            .chain(["/dev/token", "/ws"])
             .map(str::to_owned),
     );
     for path in paths {
@@ -64,7 +66,7 @@ async fn responses_are_compressed_when_safe() {
     let ask = async |method: Method, path: &str, accepted: &str| {
         place.ask(doctor.request(method, path).header("accept-encoding", accepted)).await
     };
-    for path in [history.as_str(), "/openapi.json", "/", "/sdk/index.js"] {
+    for path in [history.as_str(), "/openapi.json", "/docs", "/sdk/index.js"] {
         let packed = ask(Method::GET, path, "gzip").await;
         assert_eq!((packed.status, packed.header("content-encoding")), (200, Some("gzip")), "{path}");
         let plain = ask(Method::GET, path, "identity").await;

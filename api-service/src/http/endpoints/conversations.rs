@@ -13,7 +13,7 @@ use crate::http::body::RawJson;
 use crate::http::error::ApiError;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
-use crate::http::params::{ContactParam, CursorParam, LimitParam, LocationParam, UserParam};
+use crate::http::params::{CursorParam, LimitParam, LocationParam, OtherParam};
 use crate::state::AppState;
 
 pub(crate) struct Conversations;
@@ -42,16 +42,16 @@ impl Conversations {
         state: Data<&Arc<AppState>>,
         location_id: Query<LocationParam>,
         /// Whose inbox, for `service` tokens.
-        user_id: Query<Option<UserParam>>,
+        user_id: Query<Option<OtherParam>>,
         /// Whose inbox, for `service` tokens.
-        contact_id: Query<Option<ContactParam>>,
+        contact_id: Query<Option<OtherParam>>,
         /// Most conversations of the page.
         limit: Query<Option<LimitParam>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<CursorParam>>,
     ) -> Result<InboxResponse, ApiError> {
-        let user = user_id.0.map(|UserParam(id)| Participant::user(id));
-        let contact = contact_id.0.map(|ContactParam(id)| Participant::contact(id));
+        let user = user_id.0.map(|OtherParam(id)| Participant::user(id));
+        let contact = contact_id.0.map(|OtherParam(id)| Participant::contact(id));
         let whose = inbox::at_most_one(user, contact)?;
         let limit = limit.0.map_or(history::DEFAULT_LIMIT, |LimitParam(limit)| limit);
         let cursor = cursor.0.map(|CursorParam(cursor)| cursor);

@@ -40,12 +40,16 @@ enum ReadinessResponse {
 #[OpenApi]
 impl Health {
     /// Is the process alive?
+    ///
+    /// For a supervisor that restarts the process. It does not look at the database.
     #[oai(path = "/healthz", method = "get", operation_id = "getHealth", tag = "Tag::Health")]
     async fn healthz(&self) -> HealthResponse {
         HealthResponse::Ok(ok())
     }
 
     /// Can the service do its work?
+    ///
+    /// For load balancers, which send requests to services that are ready.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness", tag = "Tag::Health")]
     async fn readyz(&self, state: Data<&Arc<AppState>>) -> ReadinessResponse {
         match state.readiness() {

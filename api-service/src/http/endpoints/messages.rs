@@ -20,7 +20,7 @@ use crate::http::body::{FieldReader, FromFields, JsonBody, RawJson, id, text, uu
 use crate::http::error::{ApiError, ProblemBody, too_many_requests};
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
-use crate::http::params::{ContactParam, LimitParam, LocationParam, SeqParam, UserParam};
+use crate::http::params::{ContactParam, LimitParam, LocationParam, OtherParam, SeqParam, UserParam};
 use crate::model::message::{Content, NewMessage};
 use crate::model::page::PagePosition;
 use crate::model::send::{SendOutcome, SendRequest};
@@ -130,7 +130,7 @@ impl Messages {
         /// The patient of the conversation.
         contact_id: Query<Option<ContactParam>>,
         /// The other user, for a conversation of two users.
-        peer_user_id: Query<Option<UserParam>>,
+        peer_user_id: Query<Option<OtherParam>>,
         /// Most messages of the page.
         limit: Query<Option<LimitParam>>,
         /// Only messages before this `seq`: the next older page.

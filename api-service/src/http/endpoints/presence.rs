@@ -15,7 +15,7 @@ use crate::http::body::RawJson;
 use crate::http::error::ApiError;
 use crate::http::openapi::schema;
 use crate::http::openapi::tag::Tag;
-use crate::http::params::{ContactParam, LocationParam, UserParam};
+use crate::http::params::{ContactParam, LocationParam, OtherParam};
 use crate::state::AppState;
 
 pub(crate) struct Presence;
@@ -42,11 +42,11 @@ impl Presence {
         state: Data<&Arc<AppState>>,
         location_id: Query<LocationParam>,
         /// Users; may be given several times.
-        user_id: Query<Option<Vec<UserParam>>>,
+        user_id: Query<Option<Vec<OtherParam>>>,
         /// Contacts; may be given several times.
         contact_id: Query<Option<Vec<ContactParam>>>,
     ) -> Result<PresenceResponse, ApiError> {
-        let users = user_id.0.into_iter().flatten().map(|UserParam(id)| Participant::user(id));
+        let users = user_id.0.into_iter().flatten().map(|OtherParam(id)| Participant::user(id));
         let contacts = contact_id.0.into_iter().flatten().map(|ContactParam(id)| Participant::contact(id));
         let location = location_id.0.0;
         caller.audit.set_scope(&location, None);

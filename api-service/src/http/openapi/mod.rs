@@ -1,4 +1,6 @@
-//! What the OpenAPI document is made of: schemas and groups of operations. `pages::spec` writes it.
+//! What the OpenAPI document is made of: schemas, groups of operations, and its form. `pages::spec` writes it.
 
+pub(crate) mod document;
+pub(crate) mod scalar;
 pub(crate) mod schema;
 pub(crate) mod tag;

@@ -2,9 +2,11 @@
 
 use poem_openapi::Tags;
 
-/// Groups of operations.
+/// Groups of operations. The document lists them by their first operation.
 #[derive(Tags)]
 pub(crate) enum Tag {
+    /// In development mode only: a token to try the other operations with.
+    Development,
     /// Send messages and read them back.
     Messages,
     /// Say what arrived and what was read.

@@ -1,4 +1,4 @@
-//! Pages for people: Swagger UI, the OpenAPI document and the console. They load nothing from other hosts.
+//! Pages for people: Swagger UI, the two API documents and the console. They load nothing from other hosts.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ const IN_PRODUCTION: &str = r#"name="chat-mode" content="production""#;
 const IN_DEVELOPMENT: &str = r#"name="chat-mode" content="development""#;
 
 /// Swagger UI as one self-contained page.
-pub(crate) fn swagger_ui() -> impl Endpoint {
+pub(crate) fn swagger_ui(is_development: bool) -> impl Endpoint {
     // Without this, browsers would request a missing icon.
-    let html = spec::swagger_ui().replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
+    let html = spec::swagger_ui(is_development).replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
     // Swagger UI creates style elements at run time.
     page(html, StylePolicy::UnsafeInline)
 }
@@ -33,14 +33,21 @@ pub(crate) fn console(development: bool) -> impl Endpoint {
 }
 
 /// The OpenAPI document as JSON.
-pub(crate) fn openapi_json() -> impl Endpoint {
-    document(spec::json(), "application/json")
+pub(crate) fn openapi_json(is_development: bool) -> impl Endpoint {
+    document(spec::json(is_development), "application/json")
 }
 
 /// The OpenAPI document as YAML.
-pub(crate) fn openapi_yaml() -> impl Endpoint {
-    document(spec::yaml(), "application/yaml")
+pub(crate) fn openapi_yaml(is_development: bool) -> impl Endpoint {
+    document(spec::yaml(is_development), "application/yaml")
 }
+
+/// The AsyncAPI document: the WebSocket.
+pub(crate) fn asyncapi_yaml() -> impl Endpoint {
+    document(ASYNCAPI.to_owned(), "application/yaml")
+}
+
+const ASYNCAPI: &str = include_str!("../../../../asyncapi.yaml");
 
 /// A constant document, shared by all responses.
 fn document(content: String, content_type: &'static str) -> impl Endpoint {
