@@ -55,6 +55,21 @@ export function icon(name) {
 }
 
 /**
+ * Hands the values that a page set before the element was defined to the setters, which they hide.
+ * @param {object} element
+ * @param {readonly string[]} names
+ */
+export function upgradeProperties(element, names) {
+  const properties = /** @type {Record<string, unknown>} */ (element);
+  for (const name of names) {
+    if (!Object.hasOwn(properties, name)) continue;
+    const value = properties[name];
+    delete properties[name];
+    properties[name] = value;
+  }
+}
+
+/**
  * Makes `parent` hold exactly these children. Children that are in place do not move.
  * @param {Element} parent
  * @param {readonly Node[]} children

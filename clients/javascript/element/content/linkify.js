@@ -3,13 +3,15 @@
 
 /** @typedef {{ text: string, href: string | null }} Segment `href` is null for plain text. */
 
-const URL_PATTERN = /(?<![\p{L}\p{N}@/.-])(?:https?:\/\/|www\.)[^\s<>"“”„«»\u2066-\u2069\u200e\u200f]+/giu;
+// Characters that change the direction of text end an address: they could show it in another order.
+const URL_PATTERN = /(?<![\p{L}\p{N}@/.-])(?:https?:\/\/|www\.)[^\s<>"“”„«»\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]+/giu;
 // With a country code; with a leading 0; or in groups of 3, 3 and 4 digits.
 const PHONE_PATTERN = /(?<![\p{L}\p{N}+#./:,-])(?:\+\d(?:[ ./()-]{0,2}\d){6,16}|\(?0[1-9](?:[ ./()-]{0,2}\d){6,12}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4})(?![\p{L}\p{N}%]|[.,:/-]\d)/gu;
 const DATE_PATTERN = /^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}/;
 const MIN_DIGITS = 8;
 const MAX_DIGITS = 15;
-const CLOSING = { ")": "(", "]": "[", "}": "{" };
+const CLOSING = new Map([[")", "("], ["]", "["], ["}", "{"]]);
+const PUNCTUATION = ".,:;!?'’*_~…";
 
 /**
  * Splits a text. The texts of all segments, joined, are the given text.
@@ -47,11 +49,20 @@ function addPhones(segments, text) {
 
 /** Punctuation at the end belongs to the sentence; a bracket does if the address does not open it. @param {string} url */
 function trimUrl(url) {
-  for (let link = url; ; link = link.slice(0, -1)) {
-    const last = /** @type {keyof typeof CLOSING} */ (link.at(-1));
-    const isUnopened = last in CLOSING && link.split(last).length > link.split(CLOSING[last]).length;
-    if (!/[.,:;!?'’*_~…]$/u.test(link) && !isUnopened) return link;
+  const unopened = countUnopened(url);
+  let end = url.length;
+  for (; end > 0; end--) {
+    const last = url[end - 1];
+    const count = unopened.get(last) ?? 0;
+    if (!PUNCTUATION.includes(last) && count <= 0) break;
+    if (unopened.has(last)) unopened.set(last, count - 1);
   }
+  return url.slice(0, end);
+}
+
+/** By how many the closing brackets of each kind outnumber the opening ones. @param {string} url */
+function countUnopened(url) {
+  return new Map([...CLOSING].map(([closing, opening]) => [closing, url.split(closing).length - url.split(opening).length]));
 }
 
 /** Null for what is no address, and for one with a user name, which would hide the host. @param {string} link */

@@ -7,7 +7,7 @@ import { linkify } from "./linkify.js";
 /** @typedef {import("../strings/index.js").Translate} Translate */
 
 /**
- * Creates the element.
+ * Creates the element. `isFoldable` tells whether the message is long enough to be cut.
  * @param {string} content
  * @param {Translate} t
  * @param {{ isOpen: boolean, onToggle: (isOpen: boolean) => void }} fold Whether a long message is shown whole.
@@ -18,7 +18,7 @@ export function createContent(content, t, { isOpen, onToggle }) {
   const text = h("p", { part: "content", dir: "auto" });
   if (!head) {
     text.append(...toNodes(segments));
-    return h("div", { class: "content" }, text);
+    return { element: h("div", { class: "content" }, text), isFoldable: false };
   }
   const button = h("button", { type: "button", class: "quiet fold", part: "button", onclick: () => { show(!isWhole); onToggle(isWhole); } });
   let isWhole = false;
@@ -30,7 +30,7 @@ export function createContent(content, t, { isOpen, onToggle }) {
     setText(button, t(isWhole ? "message.showLess" : "message.showMore"));
   }
   show(isOpen);
-  return h("div", { class: "content" }, text, button);
+  return { element: h("div", { class: "content" }, text, button), isFoldable: true };
 }
 
 /** @param {readonly import("./linkify.js").Segment[]} segments */

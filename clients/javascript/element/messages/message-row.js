@@ -50,7 +50,7 @@ export class MessageRow {
     /** The end of the message: a reader who has seen it has seen the message. */
     this.end = h("footer", {}, this.#time, message.mine && this.#tick);
     this.#article = h("article", { class: message.mine ? "message mine" : "message", part: message.mine ? "message mine" : "message" },
-      this.#author, this.#content, this.end);
+      this.#author, this.#content.element, this.end);
     this.element = h("div", { class: "row" }, this.#article);
     this.update(row);
   }
@@ -58,6 +58,11 @@ export class MessageRow {
   /** @returns {Message} */
   get message() {
     return /** @type {Row} */ (this.row).message;
+  }
+
+  /** Whether a part of the message is not shown. */
+  get isFolded() {
+    return this.#content.isFoldable && !this.#owner.isUnfolded(this.message);
   }
 
   /** @param {Row} row */

@@ -1,4 +1,5 @@
-// Marks a message as read when its end was in view for 600 ms on a visible page.
+// Marks a message as read when its end was in view for 600 ms on a visible page. Of a folded message the reader has not seen all, so it
+// stays unread until it is unfolded.
 
 /** @typedef {import("ehr-chat-client").Message} Message */
 /** @typedef {import("./message-row.js").MessageRow} MessageRow */
@@ -38,11 +39,7 @@ export class ReadMarker {
     this.#inView.delete(row.end);
   }
 
-  /** The number of unread messages in view. */
-  get inViewCount() {
-    return [...this.#inView].filter((end) => this.#rows.get(end)?.message.read_at === null).length;
-  }
-
+  /** Looks again after the wait: something changed. */
   schedule() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#mark(), READ_AFTER_MS);
@@ -67,7 +64,7 @@ export class ReadMarker {
     if (document.visibilityState !== "visible") return;
     const rows = [...this.#inView].flatMap((end) => this.#rows.get(end) ?? []);
     for (const row of rows) if (row.message.read_at !== null) this.remove(row);
-    const unread = rows.map(({ message }) => message).filter(({ read_at }) => read_at === null);
+    const unread = rows.filter(({ isFolded, message }) => !isFolded && message.read_at === null).map(({ message }) => message);
     if (unread.length > 0) this.#markRead(unread);
   }
 }

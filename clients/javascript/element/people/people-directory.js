@@ -1,5 +1,5 @@
 // Names, birth dates and record numbers, as the page's `resolve` gives them. The chat itself knows identifiers only. Each person is
-// asked for once; after a failure the identifier is shown, and the next use after a while asks again.
+// asked for once; after a failure, or without an answer, the identifier is shown, and the next use after a while asks again.
 
 import { idOfPerson, keyOfPerson } from "./person-key.js";
 
@@ -13,9 +13,9 @@ import { idOfPerson, keyOfPerson } from "./person-key.js";
  * @typedef {{ name: string, about: string, born: string, record: string, details: string }} Description
  */
 
-/** @typedef {{ person: Participant, answer: Person | null, isLoading: boolean, retryAt: number }} Entry */
+/** @typedef {{ key: string, person: Participant, answer: Person | null, askAgainAt: number }} Entry */
 
-const RETRY_AFTER_MS = 30_000;
+const RETRY_AFTER_MS = 30_000; // after a failure; an attempt without an answer counts as failed then
 const CAPACITY = 5_000;
 
 export class PeopleDirectory {
@@ -53,7 +53,7 @@ export class PeopleDirectory {
   /** What is known of a person now. @param {Participant} person @returns {Description} */
   get(person) {
     const entry = this.#getEntry(person);
-    if (!entry.answer && !entry.isLoading && this.#resolve && this.#now() >= entry.retryAt) this.#load(entry);
+    if (!entry.answer && this.#resolve && this.#now() >= entry.askAgainAt) this.#load(entry);
     return this.#describe(entry);
   }
 
@@ -62,7 +62,7 @@ export class PeopleDirectory {
     const key = keyOfPerson(person);
     let entry = this.#entries.get(key);
     if (!entry) {
-      entry = { person, answer: null, isLoading: false, retryAt: 0 };
+      entry = { key, person, answer: null, askAgainAt: 0 };
       this.#entries.set(key, entry);
       if (this.#entries.size > CAPACITY) this.#forgetOldest();
     }
@@ -72,12 +72,16 @@ export class PeopleDirectory {
   #forgetOldest() {
     const [key, entry] = /** @type {[string, Entry]} */ (this.#entries.entries().next().value);
     this.#entries.delete(key);
-    if (entry.answer) this.#lookalikes.get(this.#appearance(entry.answer))?.delete(key);
+    if (!entry.answer) return;
+    const appearance = this.#appearance(entry.answer);
+    const same = this.#lookalikes.get(appearance);
+    same?.delete(key);
+    if (same?.size === 0) this.#lookalikes.delete(appearance);
   }
 
   /** @param {Entry} entry */
   #load(entry) {
-    entry.isLoading = true;
+    entry.askAgainAt = this.#now() + RETRY_AFTER_MS;
     let answer;
     try {
       answer = this.#resolve?.(entry.person);
@@ -90,18 +94,17 @@ export class PeopleDirectory {
 
   /** @param {Entry} entry */
   #fail(entry) {
-    entry.isLoading = false;
-    entry.retryAt = this.#now() + RETRY_AFTER_MS;
+    entry.askAgainAt = this.#now() + RETRY_AFTER_MS;
   }
 
   /** @param {Entry} entry @param {unknown} answer */
   #take(entry, answer) {
+    if (this.#entries.get(entry.key) !== entry || entry.answer) return; // forgotten, or a second attempt was faster
     if (!(answer instanceof Object)) return this.#fail(entry);
-    entry.isLoading = false;
     entry.answer = clean(/** @type {Record<string, unknown>} */ (answer));
     const appearance = this.#appearance(entry.answer);
     const same = this.#lookalikes.get(appearance) ?? new Set();
-    this.#lookalikes.set(appearance, same.add(keyOfPerson(entry.person)));
+    this.#lookalikes.set(appearance, same.add(entry.key));
     if (same.size > 1) this.#scheduleChange(); // the others now need their identifiers
   }
 

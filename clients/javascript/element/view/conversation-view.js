@@ -77,7 +77,7 @@ export class ConversationView {
       context,
       getPeerName: () => this.#shownName,
       isUnfolded: ({ key }) => this.#unfolded.has(key),
-      setUnfolded: ({ key }, isUnfolded) => { if (isUnfolded) this.#unfolded.add(key); else this.#unfolded.delete(key); },
+      setUnfolded: ({ key }, isUnfolded) => { if (isUnfolded) this.#unfolded.add(key); else this.#unfolded.delete(key); this.#marker.schedule(); },
       retry: (message) => { conversation.retry(message).catch(() => {}); this.#composer.focus(); },
       discard: (message) => { conversation.discard(message); this.#composer.focus(); },
     }, {
@@ -139,7 +139,7 @@ export class ConversationView {
   #tryOpen() {
     const { firstUnread, messages } = this.#conversation;
     if (this.#isLoadingUnread) return;
-    if (firstUnread === undefined && this.#openTimer === undefined) this.#openTimer = setTimeout(() => { this.#open(this.#findLoadedUnread()); this.#render(); }, MAX_WAIT_FOR_UNREAD_MS);
+    if (firstUnread === undefined && this.#openTimer === undefined) this.#openTimer = setTimeout(() => this.#openWithoutFirstUnread(), MAX_WAIT_FOR_UNREAD_MS);
     if (firstUnread === undefined) return;
     clearTimeout(this.#openTimer);
     if (firstUnread === null || firstUnread >= (messages[0]?.seq ?? 0)) return this.#open(firstUnread);
@@ -148,12 +148,15 @@ export class ConversationView {
     this.#conversation.loadUntil(firstUnread).then(open, open);
   }
 
-  #findLoadedUnread() {
-    return this.#conversation.messages.find((message) => !message.mine && message.read_at === null)?.seq ?? null;
+  #openWithoutFirstUnread() {
+    if (!this.#isOpening) return;
+    this.#open(this.#conversation.messages.find((message) => !message.mine && message.read_at === null)?.seq ?? null);
+    this.#render();
   }
 
   /** @param {number | null} firstUnread */
   #open(firstUnread) {
+    clearTimeout(this.#openTimer); // a message that the reader sends opens the view, too
     this.#isOpening = false;
     this.#firstUnread = this.#conversation.firstUnread;
     this.#unreadLine = firstUnread;

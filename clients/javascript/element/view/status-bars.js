@@ -26,6 +26,7 @@ export class StatusBars {
   #markAllRead;
   #isMarking = false;
   #problem = "";
+  #unreadCount = 0;
 
   /**
    * @param {Context} context
@@ -57,6 +58,8 @@ export class StatusBars {
     // A message that the server stores at once waits for some milliseconds only.
     const isWaiting = pending > 0 && (state !== "live" || retrying.some(({ work }) => work === "send"));
     setText(this.waiting, isWaiting ? t("conversation.waiting", { count: pending }) : "");
+    if (unreadCount !== this.#unreadCount && !this.#isMarking) this.#problem = ""; // it is about other messages
+    this.#unreadCount = unreadCount;
     this.unread.hidden = !this.#isMarking && (unreadCount === 0 || isAllInView);
     if (!this.#isMarking) setText(this.#unreadText, this.#problem || t("conversation.unread", { count: unreadCount }));
   }

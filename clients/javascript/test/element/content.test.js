@@ -76,6 +76,38 @@ test("linkify takes linear time for what looks like addresses", () => {
   assert.ok(performance.now() - began < 1_000);
 });
 
+/** What `linkify` cuts from the end of an address, in the simplest words. */
+function trimSimply(url) {
+  const count = (character) => url.split(character).length;
+  const last = url.at(-1);
+  const isUnopened = [["(", ")"], ["[", "]"], ["{", "}"]].some(([opening, closing]) => last === closing && count(closing) > count(opening));
+  return isUnopened || ".,:;!?'’*_~…".includes(last) ? trimSimply(url.slice(0, -1)) : url;
+}
+
+test("property: an address ends before the punctuation and the brackets of its sentence", () => {
+  forSeeds(3_000, ({ pick, integer }) => {
+    const url = `https://example.org/${Array.from({ length: integer(0, 12) }, () => pick([..."()[]{}.,:;!?'’*_~…ab/"])).join("")}`;
+    assert.deepEqual(links(`(${url}`).map(([text]) => text), [trimSimply(url)], url);
+  });
+});
+
+test("linkify goes through the brackets at the end of an address once", (t) => {
+  const url = `http://example.org/${")".repeat(7_900)}`;
+  const slices = t.mock.method(String.prototype, "slice");
+  const splits = t.mock.method(String.prototype, "split");
+  const segments = linkify(url);
+  const calls = slices.mock.callCount() + splits.mock.callCount();
+  t.mock.restoreAll();
+  assert.deepEqual(segments.map(({ text }) => text), ["http://example.org/", ")".repeat(7_900)]);
+  assert.ok(calls < 20, `${calls} calls that copy the address`);
+});
+
+test("an address ends at a character that changes the direction of text", () => {
+  for (const control of ["\u061c", "\u200e", "\u200f", "\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066", "\u2069"]) {
+    assert.deepEqual(links(`https://example.org/a${control}gpj.exe`).map(([text]) => text), ["https://example.org/a"], control.codePointAt(0).toString(16));
+  }
+});
+
 test("short messages stay whole, long ones are cut at a word", () => {
   assert.equal(fold(linkify("short")), null);
   assert.equal(fold(linkify("word ".repeat(260))), null, "a button for 100 characters more is not worth it");

@@ -40,6 +40,36 @@ test("failures leave the identifier, and are tried again after a while", async (
   assert.equal(people.get(patient("pat1")).name, "Maria Santos");
 });
 
+test("a question without an answer counts as failed after a while, and the first answer counts", async () => {
+  let now = 0;
+  const answers = [];
+  const people = new PeopleDirectory(() => new Promise((resolve) => answers.push(resolve)), { language, now: () => now });
+  people.get(patient("pat1"));
+  now = 29_999;
+  people.get(patient("pat1"));
+  assert.equal(answers.length, 1);
+  now = 30_000;
+  assert.equal(people.get(patient("pat1")).name, "pat1");
+  assert.equal(answers.length, 2, "it asks again");
+  answers[1]({ name: "Maria Santos" });
+  await changed(people);
+  answers[0]({ name: "Mario Santos" });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(people.get(patient("pat1")).name, "Maria Santos");
+});
+
+test("the answer for a person whom the directory has forgotten leaves others unambiguous", async () => {
+  let answerFirst;
+  const kim = { name: "Dr. Kim", about: "Surgery" };
+  const people = new PeopleDirectory(({ user_id }) => (user_id === "first" ? new Promise((resolve) => { answerFirst = resolve; }) : user_id === "kim" ? kim : { name: user_id }), { language });
+  people.get({ user_id: "first" });
+  for (let index = 0; index < 5_000; index++) people.get({ user_id: `other${index}` });
+  people.get({ user_id: "kim" });
+  answerFirst(kim);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(people.get({ user_id: "kim" }).details, "");
+});
+
 test("two patients of the same name never look the same", () => {
   const answers = {
     a: { name: "Maria Santos", birth_date: "1984-03-12", record_number: "1" }, b: { name: "Maria Santos", birth_date: "1991-07-01", record_number: "2" },

@@ -14,6 +14,12 @@ export function h<Tag extends keyof HTMLElementTagNameMap>(tag: Tag, props?: Rec
  */
 export function icon(name: keyof typeof ICONS): SVGSVGElement;
 /**
+ * Hands the values that a page set before the element was defined to the setters, which they hide.
+ * @param {object} element
+ * @param {readonly string[]} names
+ */
+export function upgradeProperties(element: object, names: readonly string[]): void;
+/**
  * Makes `parent` hold exactly these children. Children that are in place do not move.
  * @param {Element} parent
  * @param {readonly Node[]} children

@@ -20,6 +20,8 @@ export class MessageRow {
     element: HTMLDivElement;
     /** @returns {Message} */
     get message(): Message;
+    /** Whether a part of the message is not shown. */
+    get isFolded(): boolean;
     /** @param {Row} row */
     update(row: Row): void;
     /** The number of messages in the conversation, for screen readers. @param {number} size */

@@ -5,8 +5,7 @@ export class ReadMarker {
     add(row: MessageRow): void;
     /** @param {MessageRow} row */
     remove(row: MessageRow): void;
-    /** The number of unread messages in view. */
-    get inViewCount(): number;
+    /** Looks again after the wait: something changed. */
     schedule(): void;
     close(): void;
     #private;

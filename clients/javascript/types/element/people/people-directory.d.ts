@@ -43,8 +43,8 @@ export type Description = {
     details: string;
 };
 export type Entry = {
+    key: string;
     person: Participant;
     answer: Person | null;
-    isLoading: boolean;
-    retryAt: number;
+    askAgainAt: number;
 };
