@@ -218,7 +218,7 @@ export class PersonView {
     this.#layOut();
     const { conversation } = element;
     const update = () => this.#update();
-    const unsubscribe = [conversation.on("state", update), conversation.on("change", update)];
+    const unsubscribe = conversation ? [conversation.on("state", update), conversation.on("change", update)] : []; // null: the element shows why
     this.#unsubscribeConversation = () => { for (const off of unsubscribe) off(); };
   }
 

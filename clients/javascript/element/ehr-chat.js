@@ -1,8 +1,8 @@
 // `<ehr-chat>`: one conversation of a connected chat, as a custom element. README.md lists its properties, attributes, events, parts and
 // variables.
 
+import { h, upgradeProperties } from "./dom.js";
 import { PeopleDirectory } from "./people/people-directory.js";
-import { keyOfPerson } from "./people/person-key.js";
 import { createLanguage } from "./strings/index.js";
 import { getSheet } from "./styles/index.js";
 import { ConversationView } from "./view/conversation-view.js";
@@ -12,7 +12,7 @@ import { ConversationView } from "./view/conversation-view.js";
 /** @typedef {import("ehr-chat-client").Participant} Participant */
 /** @typedef {import("./people/people-directory.js").Resolve} Resolve */
 /** @typedef {Partial<import("./strings/index.js").Texts>} Strings */
-/** @typedef {ReturnType<typeof createLanguage> & { lang: string, strings: Strings }} Language */
+/** @typedef {ReturnType<typeof createLanguage> & { lang: string, strings: string }} Language */
 
 export class EhrChat extends HTMLElement {
   static observedAttributes = ["lang"];
@@ -29,12 +29,13 @@ export class EhrChat extends HTMLElement {
   #strings = {};
   /** @type {Language | null} */
   #language = null;
-  /** @type {{ resolve: Resolve | null, language: Language, directory: PeopleDirectory } | null} */
+  /** @type {{ chat: Chat, language: Language, hasResolve: boolean, directory: PeopleDirectory } | null} */
   #ownPeople = null;
   /** @type {Conversation | null} */
   #conversation = null;
   /** @type {ConversationView | null} */
   #view = null;
+  #unsubscribe = () => {};
   #root;
   #placeholder = document.createElement("slot");
   /** What the view was made for. @type {unknown[]} */
@@ -70,7 +71,10 @@ export class EhrChat extends HTMLElement {
     this.#scheduleUpdate();
   }
 
-  /** Gives name, birth date and record number of a participant, at once or as a promise. */
+  /**
+   * Gives name, birth date and record number of a participant, at once or as a promise. Another function answers the next questions, and
+   * the answers of the former one stay.
+   */
   get resolve() {
     return this.#resolve;
   }
@@ -108,6 +112,7 @@ export class EhrChat extends HTMLElement {
   }
 
   connectedCallback() {
+    upgradeProperties(this, ["chat", "peer", "resolve", "people", "strings"]);
     this.#scheduleUpdate();
   }
 
@@ -134,43 +139,80 @@ export class EhrChat extends HTMLElement {
 
   #update() {
     this.#isUpdateScheduled = false;
-    const isShown = this.isConnected && this.#chat !== null && this.#peer !== null;
-    const lang = this.#getLang();
-    const wanted = isShown && this.#peer ? [this.#chat, keyOfPerson(this.#peer), this.#people ?? this.#resolve, this.#strings, lang] : [];
+    const language = this.#getLanguage();
+    const wanted = this.#getWanted(language);
     if (wanted.length === this.#shown.length && wanted.every((value, index) => value === this.#shown[index])) return;
     this.#shown = wanted;
     const before = this.#conversation; // closed after the next one is open, which may be the same
+    this.#dropView(); // also if the next one cannot be opened: a message must not go to the peer of before
+    try {
+      if (wanted.length > 0) this.#open(language);
+    } catch (error) {
+      this.#dropView();
+      this.#shown = [null]; // the page may set the same values again
+      this.#showProblem(error);
+    } finally {
+      before?.close();
+    }
+  }
+
+  /** What to make the view for; empty for none. Another `resolve` needs no other view. @param {Language} language */
+  #getWanted(language) {
+    if (!this.isConnected || !this.#chat || !this.#peer) return [];
+    return [this.#chat, this.#peer.user_id, this.#peer.contact_id, this.#people ?? (this.#resolve !== null), language];
+  }
+
+  /** @param {Language} language */
+  #open(language) {
+    const chat = /** @type {Chat} */ (this.#chat);
+    const people = this.#people ?? this.#getOwnPeople(chat, language);
+    const conversation = chat.conversation(/** @type {Participant} */ (this.#peer));
+    try {
+      this.#view = new ConversationView({ chat, people, t: language.t, dates: language.dates }, conversation, () => {
+        this.dispatchEvent(new CustomEvent("ehr-chat-back", { bubbles: true, composed: true }));
+      });
+    } catch (error) {
+      conversation.close();
+      throw error;
+    }
+    this.#conversation = conversation;
+    this.#unsubscribe = conversation.on("state", (state) => { if (state === "closed") this.#dropView(); });
+    this.#root.replaceChildren(this.#view.element);
+  }
+
+  /** Shows the page's own content in place of the conversation. What the participant began to write stays with the conversation. */
+  #dropView() {
+    this.#unsubscribe();
+    this.#unsubscribe = () => {};
     this.#view?.close();
     this.#view = null;
     this.#conversation = null;
-    if (isShown && this.#chat && this.#peer) this.#open(this.#chat, this.#peer, lang);
-    before?.close();
-    if (!isShown) this.#placeholder.textContent = this.#getLanguage(lang).t("conversation.none");
-    this.#root.replaceChildren(/** @type {ConversationView | null} */ (this.#view)?.element ?? this.#placeholder);
+    this.#placeholder.textContent = this.#getLanguage().t("conversation.none");
+    this.#root.replaceChildren(this.#placeholder);
   }
 
-  /** @param {Chat} chat @param {Participant} peer @param {string} lang */
-  #open(chat, peer, lang) {
-    const language = this.#getLanguage(lang);
-    const people = this.#people ?? this.#getOwnPeople(language);
-    this.#conversation = chat.conversation(peer);
-    this.#view = new ConversationView({ chat, people, t: language.t, dates: language.dates }, this.#conversation, () => {
-      this.dispatchEvent(new CustomEvent("ehr-chat-back", { bubbles: true, composed: true }));
-    });
+  /** @param {unknown} error */
+  #showProblem(error) {
+    const problem = error instanceof Error ? error.message : String(error);
+    this.#root.replaceChildren(h("p", { class: "nothing soft", part: "placeholder", role: "alert" }, this.#getLanguage().t("conversation.problem", { problem })));
   }
 
-  /** Kept while the peers change: a language is costly to create. @param {string} lang */
-  #getLanguage(lang) {
-    if (this.#language?.lang !== lang || this.#language.strings !== this.#strings) {
-      this.#language = { lang, strings: this.#strings, ...createLanguage(lang ? [lang] : undefined, this.#strings) };
+  /** Kept while the peers change, and while the texts stay the same in content: a language is costly to create. */
+  #getLanguage() {
+    const lang = this.#getLang();
+    const strings = JSON.stringify(this.#strings);
+    if (this.#language?.lang !== lang || this.#language.strings !== strings) {
+      this.#language = { lang, strings, ...createLanguage(lang ? [lang] : undefined, this.#strings) };
     }
     return this.#language;
   }
 
-  /** Kept while the peers change, with all answers. @param {Language} language */
-  #getOwnPeople(language) {
-    if (this.#ownPeople?.resolve !== this.#resolve || this.#ownPeople.language !== language) {
-      this.#ownPeople = { resolve: this.#resolve, language, directory: new PeopleDirectory(this.#resolve, { language }) };
+  /** Kept while the peers change, with all answers. Another chat may know other people. @param {Chat} chat @param {Language} language */
+  #getOwnPeople(chat, language) {
+    const hasResolve = this.#resolve !== null;
+    if (this.#ownPeople?.chat !== chat || this.#ownPeople.language !== language || this.#ownPeople.hasResolve !== hasResolve) {
+      const directory = new PeopleDirectory(hasResolve ? (person) => this.#resolve?.(person) : null, { language });
+      this.#ownPeople = { chat, language, hasResolve, directory };
     }
     return this.#ownPeople.directory;
   }

@@ -60,6 +60,28 @@ test("two patients of the same name are distinguishable, and names may come late
   assert.deepEqual(wrong, []);
 });
 
+test("a peer that cannot be opened, and the end of the chat, leave nothing of the conversation on the screen", async () => {
+  const { doctor, patient } = pair();
+  const { page, wrong } = await openPortal({ me: doctor, peer: patient });
+  for (const peer of [{ contact_id: 5 }, { ...doctor, ...patient }, doctor]) {
+    await part(page, "me", "input").waitFor();
+    await page.evaluate((given) => { window.element.peer = given; }, peer);
+    await page.getByText("The conversation cannot be opened").waitFor();
+    assert.deepEqual([await part(page, "me", "name").count(), await part(page, "me", "input").count()], [0, 0]);
+    await page.evaluate((given) => { window.element.peer = given; }, patient);
+  }
+  await part(page, "me", "input").fill("A draft");
+  await page.evaluate((given) => Object.assign(window.element, { resolve: () => ({ name: "Maria Santos" }), strings: {}, peer: given }), patient);
+  await part(page, "me", "name").filter({ hasText: "Maria Santos" }).waitFor();
+  const input = await part(page, "me", "input").elementHandle();
+  await page.evaluate(() => { Object.assign(window.element, { resolve: () => ({ name: "Another" }), strings: {} }); return window.element.conversation.peer; });
+  assert.equal(await input.evaluate((one) => one.isConnected && one.value), "A draft", "the same view with another function");
+  await page.evaluate(() => window.chat.signOut());
+  await page.getByText("No conversation is open.").waitFor();
+  assert.deepEqual([await part(page, "me", "name").count(), await part(page, "me", "input").count()], [0, 0]);
+  assert.deepEqual(apartFromTheNetwork(wrong), []); // browsers report a socket that is closed while it opens
+});
+
 test("texts are in the element's language, and times in the viewer's time zone", async () => {
   const { doctor, patient } = pair();
   await write(patient, doctor, ["Guten Morgen"]);

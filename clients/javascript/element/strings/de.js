@@ -9,6 +9,7 @@ export const de = {
   "conversation.empty": "Noch keine Nachrichten. Schreiben Sie die erste.",
   "conversation.loading": "Wird geladen…",
   "conversation.none": "Keine Unterhaltung ist geöffnet.",
+  "conversation.problem": "Die Unterhaltung kann nicht geöffnet werden: {problem}",
   "conversation.earlier": "Frühere Nachrichten",
   "conversation.earlierProblem": "Frühere Nachrichten können nicht geladen werden: {problem}. Erneut versuchen",
   "conversation.newMessages": "Neue Nachrichten",

@@ -10,6 +10,7 @@ export const en = {
   "conversation.empty": "No messages yet. Write the first one.",
   "conversation.loading": "Loading…",
   "conversation.none": "No conversation is open.",
+  "conversation.problem": "The conversation cannot be opened: {problem}",
   "conversation.earlier": "Earlier messages",
   "conversation.earlierProblem": "Earlier messages cannot be loaded: {problem}. Try again",
   "conversation.newMessages": "New messages",

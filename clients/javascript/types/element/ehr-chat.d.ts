@@ -3,7 +3,7 @@
 /** @typedef {import("ehr-chat-client").Participant} Participant */
 /** @typedef {import("./people/people-directory.js").Resolve} Resolve */
 /** @typedef {Partial<import("./strings/index.js").Texts>} Strings */
-/** @typedef {ReturnType<typeof createLanguage> & { lang: string, strings: Strings }} Language */
+/** @typedef {ReturnType<typeof createLanguage> & { lang: string, strings: string }} Language */
 export class EhrChat extends HTMLElement {
     static observedAttributes: string[];
     /** @param {Chat | null} chat */
@@ -15,7 +15,10 @@ export class EhrChat extends HTMLElement {
     /** Whom the conversation is with: `{ user_id }` or `{ contact_id }`. Null closes the conversation. @returns {Participant | null} */
     get peer(): Participant | null;
     set resolve(resolve: import("./people/people-directory.js").Resolve | null);
-    /** Gives name, birth date and record number of a participant, at once or as a promise. */
+    /**
+     * Gives name, birth date and record number of a participant, at once or as a promise. Another function answers the next questions, and
+     * the answers of the former one stay.
+     */
     get resolve(): import("./people/people-directory.js").Resolve | null;
     set people(people: PeopleDirectory | null);
     /** A directory that the page shares with its own views, in place of `resolve`. */
@@ -39,7 +42,7 @@ export type Resolve = import("./people/people-directory.js").Resolve;
 export type Strings = Partial<import("./strings/index.js").Texts>;
 export type Language = ReturnType<typeof createLanguage> & {
     lang: string;
-    strings: Strings;
+    strings: string;
 };
 import { PeopleDirectory } from "./people/people-directory.js";
 import { createLanguage } from "./strings/index.js";

@@ -6,6 +6,7 @@ export const en: {
     "conversation.empty": string;
     "conversation.loading": string;
     "conversation.none": string;
+    "conversation.problem": string;
     "conversation.earlier": string;
     "conversation.earlierProblem": string;
     "conversation.newMessages": string;
