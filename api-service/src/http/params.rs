@@ -88,7 +88,7 @@ parameter! {
 }
 parameter! {
     /// A participant that a request may name in place of another, so it has no example: the request is valid without it.
-    OtherParam(ParticipantId), without_example(id_schema("")), |text| text.parse().map_err(|error| format!("{error}"))
+    OtherParam(ParticipantId), without_example(id_schema("")), id
 }
 parameter! {
     /// Rows per page.

@@ -88,7 +88,7 @@ export class ChatError extends Error {
 }
 
 /** Whether a code of the server names what is wrong with a token. @param {unknown} code */
-export function isTokenCode(code) {
+function isTokenCode(code) {
   return typeof code === "string" && code.startsWith("token_");
 }
 

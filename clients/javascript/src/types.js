@@ -85,7 +85,7 @@
  * @property {string} [peer_user_id]
  * @property {ServerMessage} last_message
  * @property {number} unread_count
- * @property {number} [first_unread_seq] `seq` of the first message that this side has not read; absent when it has read all.
+ * @property {number} [first_unread_seq] `seq` of the first message that this side has not read; absent when it has read all, and while the server does not know it.
  * @property {string} last_activity_at
  */
 

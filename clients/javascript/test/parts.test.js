@@ -75,8 +75,8 @@ test("an error frame has the server's code", async () => {
   await clock.advance(1_000);
   const errors = [];
   conversation.on("error", (error) => errors.push(error));
-  server.broadcast({ type: "error", code: "invalid_uuid", detail: "The elements of `message_ids` must be UUIDs." });
-  server.broadcast({ type: "error", code: "rate_limited", detail: "Too many frames came at once." });
+  server.broadcast({ type: "error", code: "invalid", cause: "invalid_uuid", detail: "The elements of `message_ids` must be UUIDs." });
+  server.broadcast({ type: "error", code: "rate_limited", cause: "rate_limited", detail: "Too many frames came at once." });
   assert.deepEqual(errors.map(({ status, code, retryable }) => [status, code, retryable]), [[0, "invalid_uuid", false], [0, "rate_limited", true]]);
 });
 

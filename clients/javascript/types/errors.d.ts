@@ -1,5 +1,4 @@
 /** Whether a code of the server names what is wrong with a token. @param {unknown} code */
-export function isTokenCode(code: unknown): boolean;
 /**
  * The code for a connection that the server closed. An intermediary may give any reason.
  * @param {string} reason

@@ -44,7 +44,7 @@ async fn malformed_frame_gets_error_and_socket_lives() {
     .collect();
     frames.push((secret.clone(), "malformed"));
     frames.push(("[".repeat(60_000), "malformed"));
-    for (frame, code) in [
+    for (frame, cause) in [
         (json!({"type": "shout"}), "unknown_type"),
         (json!({"type": "message", "content": secret}), "unknown_type"),
         (json!({"type": ""}), "unknown_type"),
@@ -59,13 +59,19 @@ async fn malformed_frame_gets_error_and_socket_lives() {
         (json!({"type": "auth", "token": 7}), "invalid_type"),
         (json!({"type": "auth", "token": secret}), "token_malformed"),
     ] {
-        frames.push((frame.to_string(), code));
+        frames.push((frame.to_string(), cause));
     }
-    for (text, code) in frames {
+    for (text, cause) in frames {
         socket.send_message(Message::text(text.clone()));
         let error = socket.next().await;
         let rendered = &text[..text.len().min(60)];
-        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{rendered}: {error}");
+        assert_eq!((&error["type"], &error["cause"]), (&json!("error"), &json!(cause)), "{rendered}: {error}");
+        let kind = match cause {
+            "malformed" | "unknown_type" => cause,
+            _ if cause.starts_with("token_") => "unauthorized",
+            _ => "invalid",
+        };
+        assert_eq!(error["code"], kind, "{rendered}: {error}");
         assert!(error["detail"].as_str().is_some_and(|text| text.ends_with('.')), "{error}");
         assert!(!error.to_string().contains(&secret), "{error}");
     }

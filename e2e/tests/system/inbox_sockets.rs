@@ -101,7 +101,8 @@ async fn inbox_sockets_give_no_receipts() {
     watching.send(&json!({"type": "read", "message_ids": [first["id"]]}));
     assert_eq!(watching.expect("error").await["code"], "forbidden");
     own.send(&json!({"type": "typing"}));
-    assert_eq!(own.expect("error").await["code"], "conversation_required");
+    let error = own.expect("error").await;
+    assert_eq!((&error["code"], &error["cause"]), (&"invalid".into(), &"conversation_required".into()));
     let second = doctor.send_ok(&patient, "2").await;
     assert_eq!(own.expect("conversation").await["conversation"]["unread_count"], 2);
     own.send(&json!({"type": "read", "message_ids": [second["id"]]}));

@@ -276,7 +276,7 @@ async fn socket_ends_with_token_unless_renewed() {
     lives.send(&json!({"type": "auth", "token": doctor.token}));
     assert_eq!(lives.expect("error").await["code"], "forbidden", "another user's token");
     lives.send(&json!({"type": "auth", "token": "nonsense"}));
-    assert_eq!(lives.expect("error").await["code"], "token_malformed");
+    assert_eq!(lives.expect("error").await["cause"], "token_malformed");
     lives.send(&json!({"type": "auth", "token": patient.token}));
     assert!(lives.expect("authenticated").await["expires_at"].is_string());
 

@@ -226,12 +226,12 @@ async fn socket_and_http_say_the_same_code() {
         let mut frame = body.clone();
         frame["type"] = json!("read");
         socket.send_message(frame.to_string().into());
-        assert_eq!(socket.expect("error").await["code"], over_http["code"], "{body}");
+        assert_eq!(socket.expect("error").await["cause"], over_http["code"], "{body}");
     }
     socket.send_message("{".into());
     let request = doctor.request(Method::PUT, "/chat/read").header("content-type", "application/json").body("{");
     let over_http = place.ask(request).await.expect_problem(400);
-    assert_eq!(socket.expect("error").await["code"], over_http["code"]);
+    assert_eq!(socket.expect("error").await["cause"], over_http["code"]);
 
     let claims = || token::claims("same", "user", &[&place.location]);
     let now = token::now();
@@ -248,12 +248,12 @@ async fn socket_and_http_say_the_same_code() {
         let over_http = doctor.with_token(&bad).get(&path).await.expect_problem(401);
         socket.send(&json!({"type": "auth", "token": bad}));
         let error = socket.expect("error").await;
-        assert_eq!((&error["code"], &error["detail"]), (&over_http["code"], &over_http["detail"]));
+        assert_eq!((&error["cause"], &error["detail"]), (&over_http["code"], &over_http["detail"]));
     }
 
     let mut watcher = place.service().open_at(&doctor.with(&patient)).await;
     let mark = json!({"message_ids": [Uuid::now_v7()]});
     let over_http = place.service().put("/chat/read", &mark).await.expect_problem(403);
     watcher.send(&json!({"type": "read", "message_ids": [Uuid::now_v7()]}));
-    assert_eq!(watcher.expect("error").await["code"], over_http["code"]);
+    assert_eq!(watcher.expect("error").await["cause"], over_http["code"]);
 }

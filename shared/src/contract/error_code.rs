@@ -138,7 +138,7 @@ impl FromStr for ProblemCode {
     }
 }
 
-/// The code of an `error` frame, and the reason of a close frame.
+/// The cause of an `error` frame, and the reason of a close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketCode {
     /// A cause that HTTP has too.
@@ -187,6 +187,17 @@ impl SocketCode {
             Self::ClientTooSlow => "client_too_slow",
             Self::ClientSilent => "client_silent",
             Self::TooManySockets => "too_many_sockets",
+        }
+    }
+
+    /// The kind of an `error` frame: one of six, which never become more. [`Self::as_str`] is its cause.
+    #[must_use]
+    pub fn frame_code(self) -> &'static str {
+        match self {
+            Self::Problem(ProblemCode::Malformed | ProblemCode::Forbidden | ProblemCode::RateLimited)
+            | Self::UnknownType => self.as_str(),
+            Self::Problem(code) if code.status() == 401 => "unauthorized",
+            _ => "invalid",
         }
     }
 }

@@ -76,6 +76,8 @@ fn forwarded_address_counts_from_configured_balancer_only() {
     // A balancer before the balancer.
     assert_client(&trusted.get("X-Client: 6.6.6.6, 203.0.113.9, 127.0.0.11\r\n"), "203.0.113.9", "https");
     assert_client(&trusted.get("X-Client: nonsense\r\n"), "127.0.0.9", "https");
+    // An entry that is no address hides no balancer, so the one before it does not count.
+    assert_client(&trusted.get("X-Client: 6.6.6.6, nonsense\r\n"), "127.0.0.9", "https");
 
     let stranger = Balancer::start(&stack, "source 127.0.0.8");
     assert_client(&stranger.get("X-Client: 203.0.113.7\r\n"), "127.0.0.8", "http");

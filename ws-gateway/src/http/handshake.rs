@@ -206,9 +206,10 @@ async fn upgrade<B>(
     };
     let subscribed = session::subscribe(app, &upgrade_request.topic, &principal, upgrade_request.cursor).await;
     let start = subscribed.map_err(|error| {
-        if !matches!(error, SubscribeError::Join(JoinError::GoingAway)) {
-            tracing::warn!(request_id = &*context.request_id, %error, "subscription failed");
+        if matches!(error, SubscribeError::Join(JoinError::GoingAway)) {
+            return HttpError::unavailable(ProblemCode::ShuttingDown, SHUTTING_DOWN);
         }
+        tracing::warn!(request_id = &*context.request_id, %error, "subscription failed");
         let detail = "Live delivery is interrupted. Try again in a second, and load messages over HTTP meanwhile.";
         HttpError::unavailable(ProblemCode::RelayUnavailable, detail)
     })?;

@@ -161,7 +161,10 @@ fn until(kind: &str, at: OffsetDateTime) -> TextFrame {
 /// The reply to a rejected frame.
 #[must_use]
 pub(crate) fn error(error: &FrameError) -> TextFrame {
-    json!({"type": "error", "code": error.code.as_str(), "detail": error.detail}).to_string().into()
+    let cause = error.code;
+    json!({"type": "error", "code": cause.frame_code(), "cause": cause.as_str(), "detail": error.detail})
+        .to_string()
+        .into()
 }
 
 #[cfg(test)]
@@ -230,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn asyncapi_lists_codes_of_error_frames() {
+    fn asyncapi_lists_causes_of_error_frames() {
         let document = include_str!("../../../asyncapi.yaml");
         let (_, list) = document.split_once("      enum:\n        - malformed\n").unwrap();
         let listed = list.lines().map_while(|line| line.strip_prefix("        - "));

@@ -46,7 +46,7 @@ async fn foreign_or_invalid_token_changes_nothing() {
         Client::open(gateway.address, QUERY, &token_for("doc123", Some(ParticipantKind::User), 10)).await;
     assert_eq!(client.frame().await["type"], "expiring");
     assert_eq!(client.ask(&auth(&patient())).await["code"], "forbidden");
-    assert_eq!(client.ask(&auth("a.b.c")).await["code"], "token_malformed");
-    assert_eq!(client.ask(&auth(&token_for("doc123", Some(ParticipantKind::User), 0))).await["code"], "token_expired");
+    assert_eq!(client.ask(&auth("a.b.c")).await["cause"], "token_malformed");
+    assert_eq!(client.ask(&auth(&token_for("doc123", Some(ParticipantKind::User), 0))).await["cause"], "token_expired");
     assert_eq!(client.close_frame().await, (4401, "token_expired".to_owned()));
 }

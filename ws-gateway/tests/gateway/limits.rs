@@ -12,7 +12,7 @@ async fn invalid_frames_get_error_without_close() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&redis, &[]).await;
     let (mut client, _) = Client::open(gateway.address, QUERY, &doctor()).await;
-    for (text, code) in [
+    for (text, cause) in [
         ("hunter2", "malformed"),
         (r#"{"type":"hunter2"}"#, "unknown_type"),
         (r#"{"type":"read","message_ids":["hunter2"]}"#, "invalid_uuid"),
@@ -20,7 +20,7 @@ async fn invalid_frames_get_error_without_close() {
     ] {
         let answer = client.ask(text).await;
         assert_eq!(answer["type"], "error");
-        assert_eq!(answer["code"], code);
+        assert_eq!(answer["cause"], cause);
         assert!(!answer.to_string().contains("hunter2"));
     }
     client.ws.send(Message::binary(vec![1, 2, 3])).await.unwrap();

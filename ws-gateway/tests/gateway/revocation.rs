@@ -66,7 +66,7 @@ async fn revoked_token_loses_its_sockets_and_opens_no_other() {
     assert!(head.contains("www-authenticate: bearer realm=\"chat\", error=\"invalid_token\""), "{head}");
     let answer = other.ask(&json!({"type": "auth", "token": gone}).to_string()).await;
     let detail = "The token was revoked. Sign in again.";
-    assert_eq!(answer, json!({"type": "error", "code": "token_revoked", "detail": detail}));
+    assert_eq!(answer, json!({"type": "error", "code": "unauthorized", "cause": "token_revoked", "detail": detail}));
     assert!(is_alive(&mut other).await && is_alive(&mut patients).await);
 }
 

@@ -60,8 +60,11 @@ fn write_schemas(value: &mut Value) {
     match value {
         Value::Object(object) => {
             if object.shift_remove("nullable") == Some(json!(true)) {
-                let of = object["type"].take();
-                object["type"] = json!([of, "null"]);
+                if let Some(of) = object.get_mut("type") {
+                    *of = json!([of.take(), "null"]);
+                } else {
+                    *object = Map::from_iter([("anyOf".to_owned(), json!([object, {"type": "null"}]))]);
+                }
             }
             // Outside of schemas, an example stands beside `schema`. A field may have the name `type`.
             let is_schema = object.get("type").is_some_and(|of| of.is_string() || of.is_array());

@@ -6,7 +6,7 @@
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::lock_wait::{LockWait, is_locked_out};
+use super::lock_wait::{LOCK_TIMEOUT, LockWait, is_locked_out, set_lock_timeout};
 use crate::store::StoreError;
 use crate::store::first_unread::{first_unread, holds, lower_bound, to_other, to_user};
 
@@ -74,15 +74,17 @@ const STORE: &str = concat!(
      where c.id = n.id"
 );
 
-/// Goes through all conversations once, in windows, from where an earlier run ended.
+/// Goes through all conversations in windows, from where an earlier run was interrupted.
 pub(super) async fn backfill(
     client: &mut Client,
     lock_wait: &mut LockWait,
     report: &mut impl FnMut(&str),
 ) -> Result<(), StoreError> {
     let position: Option<Uuid> = client.query_opt(POSITION, &[]).await?.map(|row| row.try_get(0)).transpose()?;
-    let mut position = position.unwrap_or(Uuid::nil());
+    // After the end it starts over: services of an earlier version may have written since.
+    let mut position = position.filter(|position| *position < Uuid::max()).unwrap_or(Uuid::nil());
     client.batch_execute(PLANNER).await?;
+    set_lock_timeout(client, LOCK_TIMEOUT).await?;
     while position < Uuid::max() {
         let end = client.query_opt(END, &[&position, &(WINDOW - 1)]).await?;
         let end: Uuid = end.map(|row| row.try_get(0)).transpose()?.unwrap_or(Uuid::max());
@@ -91,7 +93,7 @@ pub(super) async fn backfill(
         for ids in ids.chunks(MAX_LOCKED) {
             let bounds = search(client, ids).await?;
             while !store(client, &bounds).await? {
-                lock_wait.wait(client, report).await?;
+                lock_wait.wait_for_rows(report).await;
             }
         }
         client.execute(SET_POSITION, &[&end]).await?;

@@ -76,12 +76,22 @@ impl LockWait {
             && autovacuums.len() == rows.len()
             && self.needs_long_attempt(client, &autovacuums).await?;
         set_lock_timeout(client, if is_long { LONG_LOCK_TIMEOUT } else { LOCK_TIMEOUT }).await?;
+        let blockers = if blockers.is_empty() { "many short transactions".to_owned() } else { blockers.join("; ") };
+        self.report(&blockers, report);
+        Ok(())
+    }
+
+    /// Waits between attempts at locks of rows. Only other transactions hold these, for a short time.
+    pub(super) async fn wait_for_rows(&mut self, report: &mut impl FnMut(&str)) {
+        sleep(RETRY_DELAY).await;
+        self.report("transactions of other sessions", report);
+    }
+
+    fn report(&mut self, blockers: &str, report: &mut impl FnMut(&str)) {
         if self.reported_at.is_none_or(|reported_at| reported_at.elapsed() >= LOG_INTERVAL) {
             self.reported_at = Some(Instant::now());
-            let blockers = if blockers.is_empty() { "many short transactions".to_owned() } else { blockers.join("; ") };
             report(&format!("waiting for a lock, and trying again until it is free: {blockers}"));
         }
-        Ok(())
     }
 
     /// Cancels blocking autovacuums, which restart later. Returns whether the next attempt must wait long, because the role may

@@ -3,7 +3,7 @@
 //
 // `reset` ends all of this with the connection. Work of an earlier connection changes nothing any more.
 
-import { ChatError, isTokenCode, toChatError } from "../errors.js";
+import { ChatError, toChatError } from "../errors.js";
 import { Backoff } from "../retry/backoff.js";
 import { RetryTimer } from "../retry/retry-timer.js";
 
@@ -68,10 +68,10 @@ export class SocketToken {
         break;
       case "error":
         if (frame.code === "rate_limited") this.#resendLater(frame.detail);
-        if ((isTokenCode(frame.code) || frame.code === "forbidden") && this.#sentToken) {
+        if ((frame.code === "unauthorized" || frame.code === "forbidden") && this.#sentToken) {
           this.#context.tokenProvider.markRefused(this.#sentToken);
           this.#finishUpdate();
-          this.#owner.onFailed(new ChatError(frame.detail, { code: frame.code }));
+          this.#owner.onFailed(new ChatError(frame.detail, { code: frame.cause ?? frame.code }));
         }
         break;
     }

@@ -353,7 +353,7 @@ export class Conversation extends Emitter {
         break;
       case "presence": this.#context.presence.applyFrame(frame); break;
       case "recovered": this.#presence.refetch(); break; // no presence frames came during the interruption
-      case "error": this.emit("error", new ChatError(frame.detail, { code: frame.code })); break;
+      case "error": this.emit("error", new ChatError(frame.detail, { code: frame.cause ?? frame.code })); break;
     }
   }
 

@@ -207,7 +207,7 @@ export class FakeServer {
   #receive(socket, frame) {
     if (frame.type === "ping") socket.give({ type: "pong" });
     if (frame.type === "auth") {
-      if (this.refusedTokens.has(frame.token)) socket.give({ type: "error", code: "token_revoked", detail: "The token was revoked. Sign in again." });
+      if (this.refusedTokens.has(frame.token)) socket.give({ type: "error", code: "unauthorized", cause: "token_revoked", detail: "The token was revoked. Sign in again." });
       else { socket.token = frame.token; socket.give({ type: "authenticated", expires_at: "2100-01-01T00:00:00Z" }); }
     }
   }

@@ -120,7 +120,8 @@ async fn foreign_token_cannot_renew_socket() {
     for (kind, bad) in world.bad_tokens().await {
         socket.send(&json!({"type": "auth", "token": bad}));
         let error = socket.expect("error").await;
-        assert!(error["code"].as_str().is_some_and(|code| code.starts_with("token_")), "a token {kind}: {error}");
+        assert_eq!(error["code"], "unauthorized", "a token {kind}: {error}");
+        assert!(error["cause"].as_str().is_some_and(|cause| cause.starts_with("token_")), "a token {kind}: {error}");
         assert!(!error.to_string().contains("eyJ"), "{error}");
     }
     // It is the doctor's, as before.

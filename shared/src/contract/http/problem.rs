@@ -53,7 +53,7 @@ impl InputError {
 /// The body of every answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// `parameter_error:blank`: the status says what kind of problem it is (RFC 9457, section 4.2.1).
+    /// `about:blank`: the status says what kind of problem it is (RFC 9457, section 4.2.1).
     pub r#type: Cow<'static, str>,
     /// The status in words.
     pub title: Cow<'static, str>,
