@@ -17,6 +17,19 @@ let focusesWhenResumed = false; // the next view follows a click, so it takes th
 
 const getView = () => (location.hash === "#both" ? "both" : "one");
 
+/** The hash changed. Another view closes the chats of this one, so the user decides about messages that wait. */
+function changeView() {
+  const shown = main.dataset.view;
+  if (getView() === shown) return;
+  const count = panes.reduce((sum, { pending }) => sum + pending, 0);
+  if (count > 0 && !confirm(t("console.confirmLeave", { count }))) {
+    focusesWhenResumed = false;
+    history.replaceState(null, "", shown === "both" ? "#both" : location.pathname + location.search);
+    return;
+  }
+  showView();
+}
+
 function showView() {
   const view = getView();
   for (const pane of panes) pane.close();
@@ -35,7 +48,7 @@ const showTopBar = () => top.replaceChildren(...createTopBar(getView()));
 
 /** Side by side, each pane opens the conversation with the other. */
 function openEachOther() {
-  if (panes.length !== 2) return;
+  if (panes.length !== 2 || panes[0].location_id !== panes[1].location_id) return; // a conversation belongs to one location
   for (const [pane, other] of [panes, [...panes].reverse()]) if (other.me) pane.showUnlessOpen(other.me);
 }
 
@@ -77,7 +90,7 @@ function translate() {
 }
 
 addEventListener("beforeunload", (event) => { if (panes.some((pane) => pane.pending > 0)) event.preventDefault(); });
-addEventListener("hashchange", showView);
+addEventListener("hashchange", changeView);
 if (!("container" in document.documentElement.style)) main.before(h("p", { class: "noscript" }, t("console.oldBrowser")));
 showTheme();
 showView();

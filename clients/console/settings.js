@@ -7,7 +7,7 @@ const CHOICES = {
   sound: ["on", "off"],
   notifications: ["off", "anonymous", "names", "content"],
 };
-const TAB_ONLY = { notifications: ["content", "names"] }; // the value that ends with the tab, and what remains
+const TAB_ONLY = { notifications: "content" }; // the value that ends with the tab; the saved one stays as it is
 
 const listeners = new Set();
 /** Choices that a browser without storage keeps as long as the page. */
@@ -34,12 +34,17 @@ export function getSetting(name) {
 }
 
 export function setSetting(name, value) {
-  const [tabOnly, remains] = TAB_ONLY[name] ?? [];
-  const isTabOnly = value === tabOnly;
-  const isSaved = write("localStorage", name, isTabOnly ? remains : value) && write("sessionStorage", name, isTabOnly ? value : null);
+  const isTabOnly = value === TAB_ONLY[name];
+  const isSaved = (isTabOnly || write("localStorage", name, value)) && write("sessionStorage", name, isTabOnly ? value : null);
   if (isSaved) unsaved.delete(name);
   else unsaved.set(name, value);
   for (const listener of listeners) listener(name, value);
+}
+
+/** A user signs out. The next one has not chosen to see names or texts in notifications. */
+export function resetPrivateSettings() {
+  const values = [getSetting("notifications"), read("localStorage", "notifications")];
+  if (values.some((value) => value === "names" || value === "content")) setSetting("notifications", "anonymous");
 }
 
 /** Calls `listener(name, value)` after each change. Returns a function that removes it. */

@@ -6,6 +6,7 @@ import { h } from "../dom.js";
 import { t } from "../language.js";
 import { describeTokenProblem, fetchDemoToken, findTokenProblem, loadSession, saveSession } from "../session.js";
 import { PersonView } from "./person-view.js";
+import { resetPrivateSettings } from "../settings.js";
 import { createSignInCard, PANE_KEYS } from "./sign-in.js";
 
 export class Pane {
@@ -32,6 +33,10 @@ export class Pane {
 
   get me() {
     return this.#chat?.me ?? null;
+  }
+
+  get location_id() {
+    return this.#chat?.location_id ?? null;
   }
 
   /** `{ count, isExact }` */
@@ -66,11 +71,18 @@ export class Pane {
 
   /** Shows everything again in the present language. The chat goes on. */
   translate() {
-    if (!this.#chat) return this.#showSignIn();
+    if (!this.#chat) return this.#translateSignIn();
     const { peer } = this.#view;
     const old = this.#view;
     this.#showPerson(peer);
     old.close();
+  }
+
+  /** What the user pasted stays. */
+  #translateSignIn() {
+    const written = [...this.element.querySelectorAll("input, textarea")].map(({ value }) => value);
+    this.#showSignIn();
+    for (const [index, field] of [...this.element.querySelectorAll("input, textarea")].entries()) field.value = written[index] ?? "";
   }
 
   close() {
@@ -105,25 +117,27 @@ export class Pane {
       location_id: readToken(session.token).locations[0],
       drafts: "session", // a reload keeps them; they end with the tab
       token: async (reason) => {
-        if (reason !== "first" && session.demo) this.#remember({ token: await fetchDemoToken(session.demo) });
+        if (reason !== "first" && session.demo) this.#remember(session, { token: await fetchDemoToken(session.demo) });
         return session.token; // a pasted token has no successor: the screen asks for another one
       },
     });
     if (this.#closed) return chat.close();
     this.#chat = chat;
-    this.#remember({});
+    this.#remember(session, {});
     this.#showPerson(session.peer);
     this.#owner.onSignedIn();
   }
 
-  #remember(change) {
-    Object.assign(this.#session, change);
-    if (!this.#closed) saveSession(this.#name, this.#session);
+  /** Changes a session. It is saved unless the user has left it during a request. */
+  #remember(session, change) {
+    Object.assign(session, change);
+    if (!this.#closed && session === this.#session) saveSession(this.#name, session);
   }
 
   #showPerson(peer) {
+    const session = this.#session;
     this.#view = new PersonView(this.#name, this.#chat, {
-      onChange: this.#owner.onChange, remember: (change) => this.#remember(change), getToken: () => this.#session.token, leave: () => this.#leave(),
+      onChange: this.#owner.onChange, remember: (change) => this.#remember(session, change), getToken: () => session.token, leave: () => this.#leave(),
     });
     this.element.setAttribute("aria-label", t("console.signedIn", { name: this.#view.title }));
     this.element.replaceChildren(this.#view.element);
@@ -133,6 +147,7 @@ export class Pane {
   /** Signs out. Drafts must not stay for the next user. */
   #leave() {
     saveSession(this.#name, null);
+    resetPrivateSettings();
     this.#view.close();
     this.#chat.signOut();
     this.#view = this.#chat = this.#session = null;

@@ -55,6 +55,8 @@ export class PersonView {
     this.#observe();
     this.#showPlaceholder();
     this.#update();
+    const refused = chat.retrying.find(({ error }) => error.isUnauthorized); // before this view, which may follow one in another language
+    if (refused) void this.#onUnauthorized(refused.error);
   }
 
   /** Of the person, as the EHR resolves it. */

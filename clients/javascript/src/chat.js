@@ -22,6 +22,7 @@ import { WakeDetector } from "./time/wake-detector.js";
 /** @typedef {{ user_id?: string | undefined, contact_id?: string | undefined }} ParticipantInput */
 
 const DEFAULT_MAX_MESSAGES = 5_000;
+const MAX_LEFT_WITH_FAILED = 50; // conversations that no view uses; a user who comes back finds the failed messages
 const MIN_RECONNECT_INTERVAL_MS = 1_000;
 
 /** @extends {Emitter<import("./types.js").ChatEvents>} */
@@ -83,9 +84,9 @@ export class Chat extends Emitter {
     return this.#context.location_id;
   }
 
-  /** The number of messages that the server has not stored yet. Warn before the user leaves the page. */
+  /** The number of messages on their way, and of failed ones. Warn before the user leaves the page. */
   get pending() {
-    return [...this.#conversations.values()].reduce((sum, conversation) => sum + conversation.pending, 0);
+    return [...this.#conversations.values()].reduce((sum, one) => sum + one.pending + countFailed(one), 0);
   }
 
   /** All work that failed and will be retried, with its last error. The same array until something changes. */
@@ -127,7 +128,11 @@ export class Chat extends Emitter {
     if (conversation) conversation.reopen();
     else {
       const created = new Conversation(this.#context, participant);
-      created.on("change", () => this.#inbox?.invalidate());
+      let { messages } = created;
+      created.on("change", () => { // a draft or the presence changes no row
+        if (messages !== created.messages) this.#inbox?.invalidate();
+        ({ messages } = created);
+      });
       created.on("message", (message) => this.#feed?.offer(participant, String(created.conversation_id), message));
       conversation = created;
       this.#conversations.set(key, conversation);
@@ -223,7 +228,7 @@ export class Chat extends Emitter {
     return {
       ...services,
       presence: new PresenceCache(services, (participant) => this.#updatePresence(participant)),
-      removeConversation: (conversation) => this.#removeConversation(conversation),
+      onConversationSettled: (conversation) => this.#removeIfDone(conversation),
       findRow: (peer) => {
         const row = this.#inbox?.findRow(peer);
         return row === undefined ? lookUpRow(services, peer) : row;
@@ -239,7 +244,7 @@ export class Chat extends Emitter {
 
   #openFeed() {
     if (this.#feedUses++ > 0) return;
-    const open = [...this.#conversations.values()].filter(({ loaded }) => loaded);
+    const open = [...this.#conversations.values()].filter(({ loaded, isDone }) => loaded && !isDone);
     const known = open.map(({ peer, messages }) => ({ peer, seq: Number(messages.findLast(({ seq }) => seq !== null)?.seq ?? 0) }));
     this.#feed = this.inbox().openFeed({
       onMessage: (detail) => this.emit("message", detail),
@@ -290,7 +295,8 @@ export class Chat extends Emitter {
   /** The wake detector runs only while a connection can suffer from a sleep. */
   #updateParts() {
     if (this.#inbox?.isClosed) this.#inbox = null;
-    this.#wakeDetector.setEnabled(!this.#closed && this.#parts().length > 0);
+    const isActive = this.#inbox !== null || [...this.#conversations.values()].some(({ isDone }) => !isDone);
+    this.#wakeDetector.setEnabled(!this.#closed && isActive);
   }
 
   /** @param {Participant} participant */
@@ -300,16 +306,27 @@ export class Chat extends Emitter {
     this.#conversations.get(keyOf(participant))?.onPeerChange();
   }
 
-  /** @param {Conversation} conversation */
-  #removeConversation(conversation) {
+  /** Removes a conversation that no view uses. One with failed messages stays, to show them again. @param {Conversation} conversation */
+  #removeIfDone(conversation) {
+    if (!conversation.isDone) return;
     const key = keyOf(conversation.peer);
     if (this.#conversations.get(key) === conversation) this.#conversations.delete(key);
+    if (!this.#closed && countFailed(conversation) > 0) {
+      this.#conversations.set(key, conversation); // the last one to leave
+      const left = [...this.#conversations].filter(([, { isDone }]) => isDone);
+      if (left.length > MAX_LEFT_WITH_FAILED) this.#conversations.delete(left[0][0]);
+    }
     this.#updateParts();
   }
 
   #assertOpen() {
     if (this.#closed) throw new ChatError("the chat was closed", { code: "closed" });
   }
+}
+
+/** The messages that the server refused, and the user did not discard. @param {Conversation} conversation */
+function countFailed({ messages }) {
+  return messages.filter(({ status }) => status === "failed").length;
 }
 
 /**

@@ -24,8 +24,8 @@
  * What a part reports to its chat.
  * @typedef {object} Callbacks
  * @property {import("./participants/presence-cache.js").PresenceCache} presence
- * @property {(conversation: import("./conversation/conversation.js").Conversation) => void} removeConversation It is closed
- *   and has no message left to send.
+ * @property {(conversation: import("./conversation/conversation.js").Conversation) => void} onConversationSettled It may
+ *   be closed now, with no message left to send.
  * @property {(peer: Participant) => import("./types.js").ServerConversation | null | Promise<import("./types.js").ServerConversation | null>} findRow
  *   The inbox row of a conversation: of the open inbox, or else from the server; null when there is none.
  * @property {(peer: Participant, seq: number) => void} onOwnStored The server stored a message that this chat sent.

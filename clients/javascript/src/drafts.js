@@ -43,6 +43,7 @@ export class Drafts {
     this.#try((opened) => {
       for (const key of keysOf(opened, PREFIX)) if (this.#parse(opened.get(key)) === null) opened.remove(key);
     });
+    this.#hasFailed = false; // the chat listens later, so the next failure warns
   }
 
   /** The draft for a participant; empty when there is none. @param {Participant} peer */
@@ -93,8 +94,11 @@ export class Drafts {
   /** @param {string} key @param {string} text */
   #remember(key, text) {
     this.#texts.delete(key);
+    if (text === "" && !this.#store) return; // without a store, a missing text says the same
     this.#texts.set(key, text);
-    if (this.#texts.size > MAX_DRAFTS) this.#texts.delete(String(this.#texts.keys().next().value));
+    if (this.#texts.size <= MAX_DRAFTS) return;
+    const empty = [...this.#texts].find(([, one]) => one === "")?.[0]; // it costs another look into the store, and no text
+    this.#texts.delete(empty ?? String(this.#texts.keys().next().value));
   }
 
   /** The text of a stored draft; null when it is missing, expired or not ours. @param {string | null | undefined} stored */

@@ -159,3 +159,22 @@ test("a storage that the platform forbids or lacks is replaced by memory", async
     chat.signOut();
   }
 });
+
+test("looking at many conversations without a draft keeps the real drafts", async () => {
+  for (const drafts of ["memory", { ...computer(), set() { throw new Error("full"); } }]) {
+    const { chat, open } = await setUp({ chat: { drafts } });
+    open().setDraft("Dear pa");
+    for (let number = 0; number < 1_500; number++) assert.equal(chat.draft({ contact_id: `other${number}` }), "");
+    assert.equal(chat.draft(PATIENT), "Dear pa");
+  }
+});
+
+test("a store that is forbidden from the start warns once", async () => {
+  const refuse = () => { throw new DOMException("not allowed", "SecurityError"); };
+  const { chat, clock } = await setUp({ chat: { drafts: { get: refuse, set: refuse, remove: refuse, keys: refuse } } });
+  const warnings = [];
+  chat.on("warning", ({ code }) => warnings.push(code));
+  chat.conversation(PATIENT).setDraft("Dear pa");
+  await clock.settle();
+  assert.deepEqual([warnings, chat.draft(PATIENT)], [["storage"], "Dear pa"]);
+});

@@ -116,3 +116,18 @@ test("presence is refetched after the first message and `recovered`", async () =
   await clock.advance(1_000);
   assert.deepEqual(conversation.presence, { online: false, last_seen_at: "2026-11-22T12:00:00Z" });
 });
+
+test("without frames, writing a draft loads no rows", async () => {
+  const { clock, server, chat, open } = await setUp({ prepare: (server) => { server.handshake = () => false; } });
+  chat.inbox();
+  const conversation = open();
+  await clock.advance(2_000);
+  const count = () => server.requests.filter(({ path }) => path === "/chat/conversations").length;
+  const before = count();
+  conversation.setDraft("D");
+  await clock.advance(400);
+  assert.equal(count(), before);
+  conversation.send("Dear pa");
+  await clock.advance(400);
+  assert.ok(count() > before, "a message changes a row");
+});

@@ -160,3 +160,36 @@ test("too long and empty messages are rejected before they show", async () => {
   assert.equal(conversation.messages.length, 0);
   assert.equal((await conversation.send("😀".repeat(8_000))).status, "sent", "characters, not UTF-16 units");
 });
+
+test("a message that fails after its conversation was left is there when the user comes back", async () => {
+  const { clock, server, chat, open } = await setUp();
+  const conversation = open();
+  await clock.advance(1_000);
+  server.intercept = ({ path }) => (path === "/chat/send" ? "request-lost" : null);
+  conversation.send("refuse me");
+  await clock.settle();
+  conversation.close();
+  server.intercept = () => null;
+  await clock.advance(20_000);
+  assert.deepEqual([conversation.pending, chat.pending, clock.waiting], [0, 1, 0]);
+  const reopened = open();
+  assert.deepEqual([texts(reopened), statuses(reopened)], [["refuse me"], ["failed"]]);
+  reopened.close();
+  assert.equal(open(), conversation, "also when the failed message was on the screen");
+  assert.equal(conversation.discard(conversation.messages[0]), true);
+  conversation.close();
+  assert.equal(chat.pending, 0);
+  assert.notEqual(open(), conversation);
+});
+
+test("only the newest conversations with failed messages stay", async () => {
+  const { clock, chat, open } = await setUp();
+  for (let number = 0; number <= 50; number++) {
+    const conversation = open({ contact_id: `pat${number}` });
+    await assert.rejects(conversation.send("refuse me"), { status: 422 });
+    conversation.close();
+  }
+  await clock.settle();
+  assert.equal(chat.pending, 50);
+  assert.deepEqual(["pat0", "pat1"].map((contact_id) => texts(open({ contact_id }))), [[], ["refuse me"]]);
+});

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { DOCTOR, PATIENT, problem, token } from "./support/fake-server.js";
+import { ReceiptSender } from "../src/conversation/receipt-sender.js";
+import { FakeClock } from "./support/fake-clock.js";
 import { setUp, texts } from "./support/set-up.js";
 
 /** `read` messages of the patient that the doctor has read, then `unread` ones. */
@@ -222,4 +224,17 @@ test("a service marks nothing", async () => {
   await clock.advance(1_000);
   assert.equal(await conversation.markAllRead(), 0);
   assert.deepEqual(marks(server), []);
+});
+
+test("a receipt that comes as the last request ends is sent as well", async () => {
+  const clock = new FakeClock();
+  const sent = [];
+  const http = { put: async (_, { message_ids }) => { sent.push(message_ids); return { marked: [] }; } };
+  let late = null;
+  const owner = { onMarked: () => queueMicrotask(() => { late ??= sender.mark("read", ["m2"]); }), onWaiting() {}, onIdle() {}, onFailed() {}, onRecovered() {} };
+  const sender = new ReceiptSender({ http, clock, random: () => 0.5 }, owner);
+  void sender.mark("read", ["m1"]);
+  await clock.advance(1_000);
+  await late;
+  assert.deepEqual(sent, [["m1"], ["m2"]]);
 });

@@ -15,7 +15,7 @@ export class Chat extends Emitter<import("./types.js").ChatEvents> {
     /** The participant who acts. */
     get me(): import("./types.js").Participant;
     get location_id(): string;
-    /** The number of messages that the server has not stored yet. Warn before the user leaves the page. */
+    /** The number of messages on their way, and of failed ones. Warn before the user leaves the page. */
     get pending(): number;
     /** All work that failed and will be retried, with its last error. The same array until something changes. */
     get retrying(): readonly import("./types.js").Retried[];

@@ -32,10 +32,10 @@ export type Services = {
 export type Callbacks = {
     presence: import("./participants/presence-cache.js").PresenceCache;
     /**
-     * It is closed
-     * and has no message left to send.
+     * It may
+     * be closed now, with no message left to send.
      */
-    removeConversation: (conversation: import("./conversation/conversation.js").Conversation) => void;
+    onConversationSettled: (conversation: import("./conversation/conversation.js").Conversation) => void;
     /**
      *   The inbox row of a conversation: of the open inbox, or else from the server; null when there is none.
      */

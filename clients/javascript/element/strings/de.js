@@ -108,6 +108,11 @@ export const de = {
     one: "{count} Nachricht ist noch nicht gesendet und geht verloren. Abmelden?", other: "{count} Nachrichten sind noch nicht gesendet und gehen verloren. Abmelden?",
   },
 
+  "console.confirmLeave": {
+    one: "{count} Nachricht ist noch nicht gesendet und geht verloren. Ansicht verlassen?",
+    other: "{count} Nachrichten sind noch nicht gesendet und gehen verloren. Ansicht verlassen?",
+  },
+
   // The console: the inbox
   "console.inboxOf": "Posteingang von {name}",
   "console.conversationsOf": "Unterhaltungen von {name}",

@@ -109,6 +109,10 @@ export const en = {
     one: "{count} message is not sent yet and will be lost. Sign out?", other: "{count} messages are not sent yet and will be lost. Sign out?",
   },
 
+  "console.confirmLeave": {
+    one: "{count} message is not sent yet and will be lost. Leave this view?", other: "{count} messages are not sent yet and will be lost. Leave this view?",
+  },
+
   // The console: the inbox
   "console.inboxOf": "Inbox of {name}",
   "console.conversationsOf": "Conversations of {name}",

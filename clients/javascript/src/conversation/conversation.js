@@ -258,6 +258,11 @@ export class Conversation extends Emitter {
     this.#history.refetch();
   }
 
+  /** For `Chat`: no view uses it, and nothing waits to be sent. @internal */
+  get isDone() {
+    return this.#closed && this.#outgoing.size === 0;
+  }
+
   /** For `Chat`: ends everything. @internal */
   destroy() {
     if (!this.#closed) this.#closeParts();
@@ -301,7 +306,7 @@ export class Conversation extends Emitter {
     return new OutgoingMessages(this.#context, this.peer, this.#timeline, {
       onStored: (message) => this.#incoming.add(message).message,
       onChange: () => this.#status.scheduleChange(),
-      onSettled: () => { if (this.#closed && this.#outgoing.size === 0) this.#context.removeConversation(this); },
+      onSettled: () => this.#context.onConversationSettled(this),
       onWaiting: (error) => this.#retrying.add("send", error),
       onIdle: () => this.#retrying.remove("send"),
     });
@@ -386,6 +391,6 @@ export class Conversation extends Emitter {
     this.#receipts.close();
     this.#typing.stopPeerTyping();
     for (const work of /** @type {Work[]} */ (["history", "presence", "token"])) this.#retrying.remove(work);
-    if (this.#outgoing.size === 0) this.#context.removeConversation(this);
+    this.#context.onConversationSettled(this);
   }
 }

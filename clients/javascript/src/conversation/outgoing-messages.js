@@ -15,7 +15,7 @@ import { uuidv7 } from "./uuid.js";
  * @typedef {object} SenderOwner
  * @property {(message: ServerMessage) => Message} onStored The server stored it. Returns the message as the conversation shows it.
  * @property {() => void} onChange The timeline changed.
- * @property {() => void} onSettled A message left the outbox.
+ * @property {() => void} onSettled A message left the outbox, or the user discarded it.
  */
 
 /** @typedef {SenderOwner & import("../retry/reported-retry.js").Owner} Owner */
@@ -90,6 +90,7 @@ export class OutgoingMessages {
     if (found.status === "sending" && !this.#outbox.discard(found.client_message_id)) return false;
     this.#timeline.removePending(found.client_message_id);
     this.#owner.onChange();
+    this.#owner.onSettled();
     return true;
   }
 

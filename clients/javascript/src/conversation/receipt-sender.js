@@ -46,7 +46,7 @@ export class ReceiptSender {
     for (const id of ids) if (this.#waiting.get(id) !== "read") this.#waiting.set(id, kind);
     if (this.#waiting.size === 0) return Promise.resolve();
     if (!this.#running) {
-      this.#running = this.#run().finally(() => { this.#running = null; });
+      this.#running = this.#run();
       this.#running.catch(() => {}); // a caller that needs the outcome has the promise
     }
     return this.#running;
@@ -95,11 +95,13 @@ export class ReceiptSender {
         if (this.#closed) {
           this.#retry.stop();
           this.#waiting.clear();
+          this.#running = null;
           throw error;
         }
         await this.#retry.wait(error);
       }
     }
+    this.#running = null; // in the same step as the last look at what waits, so that a later `mark` begins another run
     if (refusal) throw refusal;
   }
 

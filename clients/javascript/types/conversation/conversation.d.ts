@@ -97,6 +97,8 @@ export class Conversation extends Emitter<import("../types.js").ConversationEven
     close(): void;
     /** For `Chat`: another use begins, perhaps after `close()` and before the last message was sent. @internal */
     reopen(): void;
+    /** For `Chat`: no view uses it, and nothing waits to be sent. @internal */
+    get isDone(): boolean;
     /** For `Chat`: ends everything. @internal */
     destroy(): void;
     /** For `Chat`: the network, the page or a token is back. @internal @param {boolean} [isForced] The user asks for an attempt. */

@@ -4,7 +4,7 @@
  * @typedef {object} SenderOwner
  * @property {(message: ServerMessage) => Message} onStored The server stored it. Returns the message as the conversation shows it.
  * @property {() => void} onChange The timeline changed.
- * @property {() => void} onSettled A message left the outbox.
+ * @property {() => void} onSettled A message left the outbox, or the user discarded it.
  */
 /** @typedef {SenderOwner & import("../retry/reported-retry.js").Owner} Owner */
 export class OutgoingMessages {
@@ -51,7 +51,7 @@ export type SenderOwner = {
      */
     onChange: () => void;
     /**
-     * A message left the outbox.
+     * A message left the outbox, or the user discarded it.
      */
     onSettled: () => void;
 };

@@ -107,6 +107,10 @@ export const en: {
         one: string;
         other: string;
     };
+    "console.confirmLeave": {
+        one: string;
+        other: string;
+    };
     "console.inboxOf": string;
     "console.conversationsOf": string;
     "console.search": string;
