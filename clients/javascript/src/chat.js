@@ -229,9 +229,9 @@ export class Chat extends Emitter {
       ...services,
       presence: new PresenceCache(services, (participant) => this.#updatePresence(participant)),
       onConversationSettled: (conversation) => this.#removeIfDone(conversation),
-      findRow: (peer) => {
+      findRow: (peer, isNeedless) => {
         const row = this.#inbox?.findRow(peer);
-        return row === undefined ? lookUpRow(services, peer) : row;
+        return row === undefined ? lookUpRow(services, peer, isNeedless) : row;
       },
       onOwnStored: (peer, seq) => this.#feed?.skip(peer, seq),
       onPartClosed: () => this.#updateParts(),

@@ -1,6 +1,7 @@
 // What `Chat` shares with its conversations and its inbox. Types only.
 
 /** @typedef {import("./types.js").Participant} Participant */
+/** @typedef {import("./types.js").ServerConversation} Row */
 /** @typedef {import("./errors.js").ChatError} ChatError */
 
 /**
@@ -26,7 +27,7 @@
  * @property {import("./participants/presence-cache.js").PresenceCache} presence
  * @property {(conversation: import("./conversation/conversation.js").Conversation) => void} onConversationSettled It may
  *   be closed now, with no message left to send.
- * @property {(peer: Participant) => import("./types.js").ServerConversation | null | Promise<import("./types.js").ServerConversation | null>} findRow
+ * @property {(peer: Participant, isNeedless: (oldestActivity: string | null) => boolean) => Row | null | Promise<Row | null>} findRow
  *   The inbox row of a conversation: of the open inbox, or else from the server; null when there is none.
  * @property {(peer: Participant, seq: number) => void} onOwnStored The server stored a message that this chat sent.
  * @property {() => void} onPartClosed

@@ -238,3 +238,27 @@ test("a receipt that comes as the last request ends is sent as well", async () =
   await late;
   assert.deepEqual(sent, [["m1"], ["m2"]]);
 });
+
+test("without an inbox, the search for the row ends where older rows begin", async () => {
+  const { clock, server, open } = await setUp({ prepare: history(60, 0) });
+  const others = (last_activity_at) => ({ status: 200, body: {
+    conversations: [{ ...server.row(DOCTOR), conversation_id: "c2", contact_id: "pat7", last_activity_at }], next_cursor: "more",
+  } });
+  const [newer, older] = [1_000, -1_000].map((ms) => new Date(clock.now() + ms).toISOString());
+  server.intercept = ({ path }) => (path === "/chat/conversations" ? clock.settle().then(() => others(rowRequests(server).length < 3 ? newer : older)) : null);
+  const conversation = open();
+  await clock.advance(1_000); // the answers take several turns each
+  await clock.advance(1_000);
+  await clock.advance(1_000);
+  assert.deepEqual([conversation.firstUnread, rowRequests(server).length], [null, 3]);
+});
+
+test("without an inbox, a conversation that is loaded and read needs no row", async () => {
+  const { clock, server, open } = await setUp({ prepare: history(3, 0) });
+  const conversation = open();
+  await clock.advance(1_000);
+  const before = rowRequests(server).length;
+  conversation.resetFirstUnread();
+  await clock.advance(1_000);
+  assert.deepEqual([conversation.firstUnread, rowRequests(server).length], [null, before]);
+});

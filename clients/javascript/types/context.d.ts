@@ -1,4 +1,5 @@
 export type Participant = import("./types.js").Participant;
+export type Row = import("./types.js").ServerConversation;
 export type ChatError = import("./errors.js").ChatError;
 /**
  * Services that exist once per chat.
@@ -39,7 +40,7 @@ export type Callbacks = {
     /**
      *   The inbox row of a conversation: of the open inbox, or else from the server; null when there is none.
      */
-    findRow: (peer: Participant) => import("./types.js").ServerConversation | null | Promise<import("./types.js").ServerConversation | null>;
+    findRow: (peer: Participant, isNeedless: (oldestActivity: string | null) => boolean) => Row | null | Promise<Row | null>;
     /**
      * The server stored a message that this chat sent.
      */

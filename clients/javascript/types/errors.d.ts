@@ -1,4 +1,3 @@
-/** Whether a code of the server names what is wrong with a token. @param {unknown} code */
 /**
  * The code for a connection that the server closed. An intermediary may give any reason.
  * @param {string} reason

@@ -107,7 +107,7 @@ export type ServerConversation = {
     last_message: ServerMessage;
     unread_count: number;
     /**
-     * `seq` of the first message that this side has not read; absent when it has read all.
+     * `seq` of the first message that this side has not read; absent when it has read all, and while the server does not know it.
      */
     first_unread_seq?: number | undefined;
     last_activity_at: string;

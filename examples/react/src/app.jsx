@@ -51,7 +51,12 @@ function Conversation({ chat, peer }) {
   const { messages, state, draft, hasMore, peerTyping, send, retry, loadOlder, markRead, typing, setDraft } = useConversation(chat, peer);
   const [written, setWritten] = useState(null); // the SDK tells of drafts too late for the caret of an input
   const text = written ?? draft;
-  useEffect(() => { markRead(messages); }, [messages, markRead]);
+  useEffect(() => { // a message in a background tab is not read
+    const mark = () => { if (document.visibilityState === "visible") markRead(messages); };
+    mark();
+    document.addEventListener("visibilitychange", mark);
+    return () => document.removeEventListener("visibilitychange", mark);
+  }, [messages, markRead]);
 
   function write(event) {
     setWritten(event.target.value);
@@ -61,7 +66,7 @@ function Conversation({ chat, peer }) {
   function submit(event) {
     event.preventDefault();
     send(text);
-    setWritten("");
+    setWritten(null); // the SDK keeps the draft of a message that it does not take
   }
   return (
     <section className="conversation" aria-label={`Conversation with ${keyOf(peer)}`}>
@@ -76,8 +81,8 @@ function Conversation({ chat, peer }) {
         ))}
       </ul>
       <form onSubmit={submit}>
-        <input aria-label="Message" autoComplete="off" dir="auto" value={text} onChange={write} />
-        <button type="submit" disabled={!text.trim()}>Send</button>
+        <input aria-label="Message" autoComplete="off" dir="auto" value={text} onChange={write} disabled={!chat} />
+        <button type="submit" disabled={!chat || !text.trim()}>Send</button>
       </form>
     </section>
   );

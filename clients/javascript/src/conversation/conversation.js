@@ -60,7 +60,7 @@ export class Conversation extends Emitter {
     this.#incoming = this.#createIncoming();
     this.#receipts = this.#incoming.receipts;
     this.#unread = new UnreadMessages(context, this.#query, this.#timeline, {
-      findRow: () => (context.role === "service" ? null : context.findRow(peer)),
+      findRow: (isNeedless) => (context.role === "service" ? null : context.findRow(peer, isNeedless)),
       isLoaded: () => this.#history.loaded,
       mark: (ids) => this.#receipts.mark("read", ids),
       onChange: () => this.#status.scheduleChange(),

@@ -15,7 +15,8 @@ const MAX_IDS_PER_MARK = 500; // the server's limit
 
 /**
  * @typedef {object} Owner
- * @property {() => ServerConversation | null | Promise<ServerConversation | null>} findRow The inbox row of the conversation; null when there is none.
+ * @property {(isNeedless: (oldestActivity: string | null) => boolean) => ServerConversation | null | Promise<ServerConversation | null>} findRow The
+ *   inbox row of the conversation; null when there is none, or when the rows before that time are needless.
  * @property {() => boolean} isLoaded Whether the newest messages are loaded.
  * @property {(ids: string[]) => Promise<void>} mark Marks messages as read, at most 500.
  * @property {() => void} onChange `firstUnread` changed.
@@ -99,12 +100,24 @@ export class UnreadMessages {
     /** @type {ServerConversation | null} */
     let row = null;
     try {
-      const found = this.#owner.findRow();
+      const found = this.#owner.findRow((oldestActivity) => this.#isAllLoadedAndRead() || this.#isOlder(oldestActivity));
       row = found instanceof Promise ? await found : found; // at once, if the inbox has it: a page scrolls there at its first load
     } catch { /* the loaded messages decide alone */ }
     if (search !== this.#search) return;
     this.#row = row;
     this.#decide();
+  }
+
+  /** Whether the loaded messages answer alone. */
+  #isAllLoadedAndRead() {
+    return this.#loaded !== null && this.#loaded.firstSeq === 1 && this.#loaded.firstUnread === null;
+  }
+
+  /** Whether rows before this time cannot be of this conversation: it has a newer message, or none. @param {string | null} oldestActivity */
+  #isOlder(oldestActivity) {
+    if (!this.#loaded || oldestActivity === null) return false;
+    const newest = this.#timeline.messages.findLast(({ seq }) => seq !== null);
+    return !newest || Date.parse(oldestActivity) < Date.parse(newest.sent_at);
   }
 
   #recordLoaded() {
@@ -121,7 +134,7 @@ export class UnreadMessages {
 
   /** @param {(progress: Progress) => void} onProgress */
   async #markAll(onProgress) {
-    const row = await this.#owner.findRow();
+    const row = await this.#owner.findRow((oldestActivity) => this.#isOlder(oldestActivity));
     const lastSeq = Math.max(row?.last_message.seq ?? 0, this.#timeline.lastSeq); // a message that comes later was not seen
     const total = row?.unread_count ?? null;
     let after = this.#firstSeqToMark(row) - 1;

@@ -3,7 +3,8 @@
 /** @typedef {{ marked: number, total: number | null }} Progress */
 /**
  * @typedef {object} Owner
- * @property {() => ServerConversation | null | Promise<ServerConversation | null>} findRow The inbox row of the conversation; null when there is none.
+ * @property {(isNeedless: (oldestActivity: string | null) => boolean) => ServerConversation | null | Promise<ServerConversation | null>} findRow The
+ *   inbox row of the conversation; null when there is none, or when the rows before that time are needless.
  * @property {() => boolean} isLoaded Whether the newest messages are loaded.
  * @property {(ids: string[]) => Promise<void>} mark Marks messages as read, at most 500.
  * @property {() => void} onChange `firstUnread` changed.
@@ -41,9 +42,10 @@ export type Progress = {
 };
 export type Owner = {
     /**
-     * The inbox row of the conversation; null when there is none.
+     * The
+     * inbox row of the conversation; null when there is none, or when the rows before that time are needless.
      */
-    findRow: () => ServerConversation | null | Promise<ServerConversation | null>;
+    findRow: (isNeedless: (oldestActivity: string | null) => boolean) => ServerConversation | null | Promise<ServerConversation | null>;
     /**
      * Whether the newest messages are loaded.
      */
