@@ -18,10 +18,11 @@ const MAX_LOCKED: usize = 20;
 /// As in the sessions of a service: to compile the statements would take longer than to run them.
 const PLANNER: &str = "set jit = off; set enable_seqscan = off; set enable_bitmapscan = off";
 
-/// The name in the table `progress`. When the work is done, its position is the greatest id.
+/// The position in the table `progress`. The row is there while the work is under way.
 const POSITION: &str = "select position from progress where name = 'first unread'";
 const SET_POSITION: &str = "insert into progress (name, position) values ('first unread', $1)
     on conflict (name) do update set position = excluded.position, at = clock_timestamp()";
+const FINISH: &str = "delete from progress where name = 'first unread'";
 
 /// The end of the window of $2 + 1 conversations after $1; no row when fewer are left.
 const END: &str = "select id from conversations where id > $1 order by id offset $2 limit 1";
@@ -81,8 +82,8 @@ pub(super) async fn backfill(
     report: &mut impl FnMut(&str),
 ) -> Result<(), StoreError> {
     let position: Option<Uuid> = client.query_opt(POSITION, &[]).await?.map(|row| row.try_get(0)).transpose()?;
-    // After the end it starts over: services of an earlier version may have written since.
-    let mut position = position.filter(|position| *position < Uuid::max()).unwrap_or(Uuid::nil());
+    // Without a position it begins at the first one, also after an earlier run: services of an earlier version may have written since.
+    let mut position = position.unwrap_or(Uuid::nil());
     client.batch_execute(PLANNER).await?;
     set_lock_timeout(client, LOCK_TIMEOUT).await?;
     while position < Uuid::max() {
@@ -99,6 +100,7 @@ pub(super) async fn backfill(
         client.execute(SET_POSITION, &[&end]).await?;
         position = end;
     }
+    client.execute(FINISH, &[]).await?;
     Ok(())
 }
 

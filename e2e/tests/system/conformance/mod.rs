@@ -85,8 +85,8 @@ fn pong() -> RawFrame {
     RawFrame::Text(json!({"type": "pong"}))
 }
 
-fn error(code: &str, detail: &str) -> RawFrame {
-    RawFrame::Text(json!({"type": "error", "code": code, "detail": detail}))
+fn error(cause: &str, detail: &str) -> RawFrame {
+    RawFrame::Text(json!({"type": "error", "code": cause, "cause": cause, "detail": detail}))
 }
 
 fn no_text() -> RawFrame {
