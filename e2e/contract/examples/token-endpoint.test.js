@@ -10,7 +10,7 @@ import { BASE, env } from "../sdk/system.js";
 
 const folder = new URL("../../../examples/token-endpoint/", import.meta.url);
 const PROGRAMS = {
-  "Node.js": [process.execPath, "token-endpoint.js"],
+  "Node.js": [process.execPath, "token-endpoint.mjs"],
   Python: [process.env.PYTHON, "token_endpoint.py"],
   Java: ["java", "TokenEndpoint.java"],
 };

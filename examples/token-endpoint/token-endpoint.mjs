@@ -1,7 +1,7 @@
 // The token endpoint of an EHR, in Node.js. The chat page asks it for a token: `GET /my-chat-token` answers with a JWT as plain text.
 //
 //   npm install jose@6
-//   JWT_SECRET=… PORT=4000 node token-endpoint.js
+//   JWT_SECRET=… PORT=4000 node token-endpoint.mjs
 
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
