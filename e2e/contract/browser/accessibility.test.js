@@ -185,6 +185,7 @@ for (const colorScheme of ["light", "dark"]) {
         await part(page, "me", "back").click();
         await page.getByTestId("me-row").waitFor();
       }
+      page.once("dialog", (dialog) => dialog.accept()); // a message that was not sent would be lost
       await page.getByTestId("view-both").click();
       await page.getByTestId("doctor-token").waitFor();
       await signIn(page, "doctor", doctor);
