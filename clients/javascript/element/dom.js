@@ -37,16 +37,20 @@ const ICONS = {
   send: ["M4 12l16-8-6 16-3-6z"],
 };
 
+/** @param {keyof typeof ICONS} name */
+export const icon = (name) => drawIcon(name, ICONS[name]);
+
 /**
  * Creates an icon. Screen readers skip it, so the text beside it must say what it means.
- * @param {keyof typeof ICONS} name
+ * @param {string} name
+ * @param {readonly string[]} paths In a square of 24.
  */
-export function icon(name) {
+export function drawIcon(name, paths) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("aria-hidden", "true");
   svg.classList.add("icon", `icon-${name}`);
-  for (const d of ICONS[name]) {
+  for (const d of paths) {
     const path = document.createElementNS(SVG, "path");
     path.setAttribute("d", d);
     svg.append(path);

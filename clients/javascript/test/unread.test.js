@@ -166,6 +166,21 @@ test("`markAllRead` works without an inbox, from an inbox row, and on a server t
   }
 });
 
+test("`firstUnread` is searched in older pages when the server knows only how many messages are unread", async () => {
+  const { clock, server, chat, open } = await setUp({ prepare: history(700, 300) });
+  const { row } = server;
+  server.row = (me) => {
+    const { first_unread_seq, ...rest } = row.call(server, me);
+    return rest;
+  };
+  chat.inbox();
+  await clock.advance(1_000);
+  const conversation = open();
+  await clock.advance(2_000);
+  assert.equal(conversation.firstUnread, 701);
+  assert.equal(server.requests.filter(({ query }) => query.before).length, 2, "no page behind the last unread message");
+});
+
 test("a message that arrives during `markAllRead` stays unread", async () => {
   const { clock, server, open } = await setUp({ prepare: history(0, 300) });
   const conversation = open();

@@ -8,6 +8,7 @@ import { isHistory } from "../http/shapes.js";
 
 const MAX_PAGE_SIZE = 200; // the server's limit
 const MAX_IDS_PER_MARK = 500; // the server's limit
+const MAX_SEARCHED_PAGES = 50; // as far as the server searches
 
 /** @typedef {import("../types.js").ServerMessage} ServerMessage */
 /** @typedef {import("../types.js").ServerConversation} ServerConversation */
@@ -32,7 +33,7 @@ export class UnreadMessages {
   #pageSize;
   /** @type {ServerConversation | null | undefined} undefined until it is known. */
   #row = undefined;
-  /** @type {{ firstSeq: number, firstUnread: number | null } | null} The loaded messages when the load ended: the reader may read them at once. */
+  /** @type {{ firstSeq: number, firstUnread: number | null, unreadCount: number } | null} The loaded messages when the load ended: the reader may read them at once. */
   #loaded = null;
   #search = 0; // identifies the search whose results count
   /** @type {Promise<number> | null} */
@@ -121,15 +122,44 @@ export class UnreadMessages {
   }
 
   #recordLoaded() {
-    this.#loaded = { firstSeq: this.#timeline.firstSeq, firstUnread: this.#timeline.unread()[0]?.seq ?? null };
+    const unread = this.#timeline.unread();
+    this.#loaded = { firstSeq: this.#timeline.firstSeq, firstUnread: unread[0]?.seq ?? null, unreadCount: unread.length };
   }
 
   /** Decides when both the row and the messages are there. */
   #decide() {
     if (this.firstUnread !== undefined || this.#row === undefined || !this.#loaded) return;
     const first = this.#row?.first_unread_seq;
-    this.firstUnread = first !== undefined && first < this.#loaded.firstSeq ? first : this.#loaded.firstUnread;
+    const missing = (this.#row?.unread_count ?? 0) - this.#loaded.unreadCount;
+    if (first === undefined && missing > 0 && this.#loaded.firstSeq > 1) return void this.#searchOlder(missing);
+    this.#decideOn(first !== undefined && first < this.#loaded.firstSeq ? first : this.#loaded.firstUnread);
+  }
+
+  /** @param {number | null} first */
+  #decideOn(first) {
+    this.firstUnread = first;
     this.#owner.onChange();
+  }
+
+  /**
+   * The server does not know where they begin, only how many they are: older pages are read until that many are found.
+   * @param {number} missing
+   */
+  async #searchOlder(missing) {
+    if (!this.#loaded) return;
+    const search = this.#search;
+    let { firstSeq: before, firstUnread: first } = this.#loaded;
+    try {
+      for (let pages = 0; missing > 0 && before > 1 && pages < MAX_SEARCHED_PAGES; pages++) {
+        const { messages } = await this.#getPage({ before });
+        if (search !== this.#search) return;
+        const unread = messages.filter((one) => !one.read_at && !this.#timeline.isMine(one));
+        first = unread[0]?.seq ?? first;
+        missing -= unread.length;
+        before = messages[0]?.seq ?? 1;
+      }
+    } catch { /* what was found decides */ }
+    if (search === this.#search && this.firstUnread === undefined) this.#decideOn(first);
   }
 
   /** @param {(progress: Progress) => void} onProgress */
@@ -154,7 +184,7 @@ export class UnreadMessages {
       onProgress({ marked, total });
     };
     while (after < lastSeq) {
-      const page = await this.#getPage(after);
+      const page = await this.#getPage({ after });
       this.#assertOpen();
       ids.push(...page.messages.filter((one) => one.seq <= lastSeq && !one.read_at && !this.#timeline.isMine(one)).map(({ id }) => id));
       while (ids.length >= MAX_IDS_PER_MARK) await flush();
@@ -174,11 +204,11 @@ export class UnreadMessages {
     return row && row.unread_count > unread.length ? 1 : firstLoaded;
   }
 
-  /** @param {number} after @returns {Promise<{ messages: ServerMessage[], has_more: boolean }>} */
-  async #getPage(after) {
+  /** @param {{ after: number } | { before: number }} place @returns {Promise<{ messages: ServerMessage[], has_more: boolean }>} */
+  async #getPage(place) {
     const limit = this.#pageSize.limit(MAX_PAGE_SIZE);
     try {
-      return await this.#pageSize.measure(() => this.#context.http.get("/chat/history", { ...this.#query, after, limit }, isHistory));
+      return await this.#pageSize.measure(() => this.#context.http.get("/chat/history", { ...this.#query, ...place, limit }, isHistory));
     } catch (thrown) {
       throw toChatError(thrown, "network");
     }

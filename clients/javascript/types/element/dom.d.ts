@@ -10,9 +10,10 @@
 export function h<Tag extends keyof HTMLElementTagNameMap>(tag: Tag, props?: Record<string, any>, ...children: Child[]): HTMLElementTagNameMap[Tag];
 /**
  * Creates an icon. Screen readers skip it, so the text beside it must say what it means.
- * @param {keyof typeof ICONS} name
+ * @param {string} name
+ * @param {readonly string[]} paths In a square of 24.
  */
-export function icon(name: keyof typeof ICONS): SVGSVGElement;
+export function drawIcon(name: string, paths: readonly string[]): SVGSVGElement;
 /**
  * Hands the values that a page set before the element was defined to the setters, which they hide.
  * @param {object} element
@@ -31,6 +32,7 @@ export function reconcileChildren(parent: Element, children: readonly Node[]): v
  * @param {string} text
  */
 export function setText(element: Node, text: string): void;
+export function icon(name: keyof typeof ICONS): SVGSVGElement;
 export type Child = Node | string | null | undefined | false;
 declare namespace ICONS {
     let clock: string[];
