@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -125,9 +126,11 @@ fn run_command(command: &str, timeout: Duration) -> Result<KeyCommand, KeyComman
         .map_err(failed)?;
     let output = child.stdout.take();
     // Read concurrently: a command with much output would block until it is read.
-    let reading = thread::spawn(move || {
+    let (sender, read) = mpsc::channel();
+    let _reading = thread::spawn(move || {
         let mut text = zeroize::Zeroizing::new(String::new());
-        output.map(|output| output.take(MAX_OUTPUT_BYTES).read_to_string(&mut text)).transpose().map(|_| text)
+        let read = output.map(|output| output.take(MAX_OUTPUT_BYTES).read_to_string(&mut text)).transpose();
+        let _timed_out = sender.send(read.map(|_| text));
     });
     let started = Instant::now();
     let status = loop {
@@ -144,7 +147,9 @@ fn run_command(command: &str, timeout: Duration) -> Result<KeyCommand, KeyComman
     if !status.success() {
         return Err(KeyCommandError::Failed(status));
     }
-    let text = reading.join().map_err(|_| KeyCommandError::TimedOut)?.map_err(failed)?;
+    // The output ends when its last holder ends, which may be a process that the command left behind.
+    let remaining = timeout.saturating_sub(started.elapsed());
+    let text = read.recv_timeout(remaining).map_err(|_| KeyCommandError::TimedOut)?.map_err(failed)?;
     Ok(KeyCommand(text.parse()?))
 }
 
@@ -179,6 +184,14 @@ mod tests {
             assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
         }
         assert!(matches!(run_command("sleep 60", Duration::ZERO), Err(KeyCommandError::TimedOut)));
+    }
+
+    #[test]
+    fn process_that_command_leaves_behind_does_not_block() {
+        let (sender, waiting) = mpsc::channel();
+        thread::spawn(move || sender.send(run_command("sh -c 'sleep 5 & echo $!'", Duration::from_millis(500)).err()));
+        let error = waiting.recv_timeout(Duration::from_secs(30)).expect("the start goes on");
+        assert!(matches!(error, Some(KeyCommandError::TimedOut)), "{error:?}");
     }
 
     #[test]
