@@ -149,13 +149,14 @@ export class UnreadMessages {
     if (!this.#loaded) return;
     const search = this.#search;
     let { firstSeq: before, firstUnread: first } = this.#loaded;
+    let found = 0;
     try {
-      for (let pages = 0; missing > 0 && before > 1 && pages < MAX_SEARCHED_PAGES; pages++) {
+      for (let pages = 0; found < missing && before > 1 && pages < MAX_SEARCHED_PAGES; pages++) {
         const { messages } = await this.#getPage({ before });
         if (search !== this.#search) return;
         const unread = messages.filter((one) => !one.read_at && !this.#timeline.isMine(one));
         first = unread[0]?.seq ?? first;
-        missing -= unread.length;
+        found += unread.length;
         before = messages[0]?.seq ?? 1;
       }
     } catch { /* what was found decides */ }
