@@ -7,8 +7,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::data_dir::DataDir;
+use crate::postgres::PostgresCommand;
 use crate::run_options::RunOptions;
-use crate::{secret, system, terminal};
+use crate::{control, secret, system, terminal};
 
 /// Exit code for bad configuration: `EX_USAGE` of `sysexits.h`, as the services use it.
 const EX_USAGE: u8 = 64;
@@ -24,6 +25,15 @@ struct Cli {
 enum Command {
     /// Start everything, stay in the foreground, stop everything on Ctrl-C or SIGTERM
     Run(RunOptions),
+    /// Kill, promote or start a server of a running stack that has a standby; for tests and development
+    Postgres {
+        /// What to do
+        #[arg(value_enum)]
+        command: PostgresCommand,
+        /// Folder of everything that the system keeps
+        #[arg(long, default_value = ".local")]
+        data_dir: PathBuf,
+    },
     /// Print the key that signs this system's tokens; make one when there is none
     Secret {
         /// Folder of everything that the system keeps
@@ -47,6 +57,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(options) => run(options),
+        Command::Postgres { command, data_dir } => control::send(&data_dir, command).map(|()| ExitCode::SUCCESS),
         Command::Secret { data_dir, jwt_secret } => print_secret(&data_dir, jwt_secret.as_deref()),
     };
     let code = outcome.unwrap_or_else(|error| {
@@ -77,7 +88,7 @@ mod tests {
     fn options(arguments: &[&str]) -> Result<RunOptions, clap::Error> {
         match Cli::try_parse_from(["stack", "run"].iter().chain(arguments))?.command {
             Command::Run(options) => Ok(options),
-            Command::Secret { .. } => unreachable!("`run` was given"),
+            Command::Postgres { .. } | Command::Secret { .. } => unreachable!("`run` was given"),
         }
     }
 

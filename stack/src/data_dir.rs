@@ -13,6 +13,8 @@ use nix::unistd::User;
 /// Larger logs are emptied at the next start.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Of the PostgreSQL servers: one, or the two of a pair.
+pub(crate) const POSTGRES_FOLDERS: [&str; 2] = ["postgres", "postgres-2"];
 /// Describes the running system; see `stack_env`.
 pub(crate) const ENV_FILE: &str = "stack.env";
 /// Locked by the running stack; holds its process id.
@@ -97,14 +99,14 @@ impl DataDir {
         self.logs().join(format!("{name}.log"))
     }
 
-    /// Where PostgreSQL's files are: in this folder when `account` can reach it, else in `/var/tmp`
+    /// Where the files of a PostgreSQL server are: in this folder when `account` can reach it, else in `/var/tmp`
     /// (a checkout in `/root`), with a link here that `make reset` follows.
-    pub(crate) fn postgres(&self, account: Option<&User>) -> Result<PathBuf> {
-        let here = self.join("postgres");
+    pub(crate) fn postgres(&self, name: &str, account: Option<&User>) -> Result<PathBuf> {
+        let here = self.join(name);
         let Some(account) = account else { return Ok(here) };
         let mut hasher = DefaultHasher::new();
         self.path.hash(&mut hasher);
-        let elsewhere = PathBuf::from(format!("/var/tmp/ehr-chat-{:016x}-postgres", hasher.finish()));
+        let elsewhere = PathBuf::from(format!("/var/tmp/ehr-chat-{:016x}-{name}", hasher.finish()));
         match fs::read_link(&here) {
             Ok(target) if target == elsewhere => return Ok(target),
             // This folder is a copy of another, whose database is not ours to use.
@@ -135,10 +137,12 @@ impl DataDir {
         Ok(true)
     }
 
-    /// Removes the folder, and PostgreSQL's where it lies elsewhere.
+    /// Removes the folder, and PostgreSQL's where they lie elsewhere.
     pub(crate) fn remove(self) -> Result<()> {
-        if let Ok(elsewhere) = fs::read_link(self.join("postgres")) {
-            remove_tree(&elsewhere)?;
+        for name in POSTGRES_FOLDERS {
+            if let Ok(elsewhere) = fs::read_link(self.join(name)) {
+                remove_tree(&elsewhere)?;
+            }
         }
         remove_tree(&self.path)
     }
@@ -154,7 +158,7 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-fn remove_tree(path: &Path) -> Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))

@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::control;
 use crate::data_dir::{DataDir, ENV_FILE, LOCK_FILE};
 use crate::options::StackOptions;
-use crate::postgres::let_pass;
+use crate::postgres::{PostgresCommand, let_pass};
 use crate::secret::random_hex;
 use crate::stack_env::StackEnv;
 
@@ -121,6 +122,14 @@ impl Stack {
     /// When there is no such process.
     pub fn kill(&self, pid: i32, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot send {signal} to process {pid}"))
+    }
+
+    /// Fails the pair of PostgreSQL servers over, and blocks until that is done.
+    ///
+    /// # Errors
+    /// When it fails, or there is no standby.
+    pub fn postgres(&self, command: PostgresCommand) -> Result<()> {
+        control::send(&self.data_dir, command)
     }
 
     /// Blocks until the system is as wanted, after a restart, say, and gives that state.

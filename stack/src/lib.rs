@@ -6,7 +6,8 @@
 //! | --- | --- |
 //! | `cli`, `run_options` | flags, environment, exit codes |
 //! | `system` | the order in which parts start and stop, and `stack.env` |
-//! | `supervisor`, `program`, `probe`, `orphans` | one process: started, watched, restarted, ended |
+//! | `launcher`, `supervisor`, `program`, `probe`, `orphans` | one process: started, watched, restarted, ended |
+//! | `control` | commands to a stack that runs |
 //! | `postgres`, `template`, `redis`, `services`, `haproxy` | what each part is started with |
 //! | `data_dir`, `ports`, `secret`, `stack_env` | what they share |
 //! | `stop_signal`, `banner`, `terminal` | the terminal: when to stop, what to print, who never waits for it |
@@ -14,9 +15,11 @@
 
 mod banner;
 pub mod cli;
+mod control;
 mod data_dir;
 mod handle;
 mod haproxy;
+mod launcher;
 mod options;
 mod orphans;
 mod ports;
@@ -37,4 +40,5 @@ mod terminal;
 pub use handle::Stack;
 pub use nix::sys::signal::Signal;
 pub use options::StackOptions;
+pub use postgres::PostgresCommand;
 pub use stack_env::StackEnv;

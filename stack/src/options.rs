@@ -45,6 +45,9 @@ pub struct StackOptions {
     pub redis_nodes_by_port: bool,
     /// Its masters have no replicas: none takes over from one that dies, and the others serve on.
     pub redis_without_replicas: bool,
+    /// A primary with a synchronous standby in place of one PostgreSQL server; [`Stack::postgres`](crate::Stack::postgres)
+    /// fails them over. Neither is started again when it dies.
+    pub postgres_standby: bool,
     /// No HAProxy: the base URL is the first API service's.
     pub no_proxy: bool,
     /// Public port; 0 picks a free one.
@@ -69,6 +72,7 @@ impl Default for StackOptions {
             redis_cluster: false,
             redis_nodes_by_port: false,
             redis_without_replicas: false,
+            postgres_standby: false,
             no_proxy: false,
             port: 0,
             data_dir: None,
@@ -93,6 +97,7 @@ impl StackOptions {
             ("--redis-cluster", self.redis_cluster),
             ("--redis-nodes-by-port", self.redis_nodes_by_port),
             ("--redis-without-replicas", self.redis_without_replicas),
+            ("--postgres-standby", self.postgres_standby),
             ("--no-proxy", self.no_proxy),
             ("--temporary", self.data_dir.is_none()),
         ] {

@@ -41,6 +41,8 @@ pub(crate) struct Program {
     pub stop: Signal,
     /// PostgreSQL's data folder: who works in it must be gone before a restart.
     pub data_folder: Option<PathBuf>,
+    /// Whether it is started again when it dies.
+    pub restarts: bool,
 }
 
 impl Program {
@@ -58,6 +60,7 @@ impl Program {
             log,
             stop: Signal::SIGTERM,
             data_folder: None,
+            restarts: true,
         }
     }
 

@@ -38,6 +38,9 @@ pub(crate) struct RunOptions {
     /// Its masters have no replicas: none takes over from one that dies, and the others serve on
     #[arg(long, requires = "redis_cluster")]
     pub redis_without_replicas: bool,
+    /// A primary with a synchronous standby in place of one PostgreSQL server; `stack postgres` fails them over
+    #[arg(long, conflicts_with = "database_url")]
+    pub postgres_standby: bool,
     /// Signs and verifies tokens; at least 32 bytes [default: one made once and kept in the data folder]
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<String>,

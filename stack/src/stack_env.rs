@@ -25,8 +25,16 @@ pub struct StackEnv {
     pub database_url: String,
     /// As the role that the API services use.
     pub service_database_url: String,
+    /// The primary alone, as the owner; like `database_url` without a standby.
+    pub primary_database_url: String,
+    /// The standby alone, as the owner and as the services' role.
+    pub standby_database_url: String,
+    pub service_standby_database_url: String,
     pub redis_url: String,
+    /// Of the primary, while it runs.
     pub postgres_pid: Option<i32>,
+    /// Of the standby, while it runs.
+    pub standby_pid: Option<i32>,
     pub redis_pid: Option<i32>,
     /// Of every node, the first one's first: of a cluster, the masters' as it was made, then their replicas'.
     pub redis_node_pids: Vec<i32>,
@@ -65,8 +73,12 @@ impl StackEnv {
             ("AUDIT_KEY", self.audit_key.clone()),
             ("DATABASE_URL", self.database_url.clone()),
             ("SERVICE_DATABASE_URL", self.service_database_url.clone()),
+            ("PRIMARY_DATABASE_URL", self.primary_database_url.clone()),
+            ("STANDBY_DATABASE_URL", self.standby_database_url.clone()),
+            ("SERVICE_STANDBY_DATABASE_URL", self.service_standby_database_url.clone()),
             ("REDIS_URL", self.redis_url.clone()),
             ("POSTGRES_PID", list(self.postgres_pid.as_slice())),
+            ("STANDBY_PID", list(self.standby_pid.as_slice())),
             ("REDIS_PID", list(self.redis_pid.as_slice())),
             ("REDIS_NODE_PIDS", list(&self.redis_node_pids)),
             ("HAPROXY_PID", list(self.haproxy_pid.as_slice())),
@@ -98,8 +110,12 @@ impl StackEnv {
             audit_key: text("AUDIT_KEY").to_owned(),
             database_url: text("DATABASE_URL").to_owned(),
             service_database_url: text("SERVICE_DATABASE_URL").to_owned(),
+            primary_database_url: text("PRIMARY_DATABASE_URL").to_owned(),
+            standby_database_url: text("STANDBY_DATABASE_URL").to_owned(),
+            service_standby_database_url: text("SERVICE_STANDBY_DATABASE_URL").to_owned(),
             redis_url: text("REDIS_URL").to_owned(),
             postgres_pid: items(text("POSTGRES_PID"))?.pop(),
+            standby_pid: items(text("STANDBY_PID"))?.pop(),
             redis_pid: items(text("REDIS_PID"))?.pop(),
             redis_node_pids: items(text("REDIS_NODE_PIDS"))?,
             haproxy_pid: items(text("HAPROXY_PID"))?.pop(),
@@ -114,7 +130,7 @@ impl StackEnv {
     /// Every process that the stack started.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
-        let single = [self.postgres_pid, self.haproxy_pid];
+        let single = [self.postgres_pid, self.standby_pid, self.haproxy_pid];
         single
             .into_iter()
             .flatten()

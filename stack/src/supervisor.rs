@@ -1,5 +1,5 @@
 //! Keeps one program running: waits for its end and starts it again, the same as before.
-//! A program that ends before it was ever ready is not restarted: its configuration is wrong.
+//! A program that ends before it was ever ready is not restarted: its configuration is wrong. Nor is one that says so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -59,6 +59,11 @@ impl Supervisor {
         self.pid.load(Ordering::Relaxed)
     }
 
+    /// Whether the program runs, or is about to be started again.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+
     /// Waits until the probe passes; from then on the program is restarted when it dies.
     ///
     /// # Errors
@@ -115,6 +120,11 @@ impl RestartLoop {
             let started = Instant::now();
             let status = self.wait_for_exit(&mut child).await;
             if self.stop_requests.borrow().is_some() || !self.was_ready.load(Ordering::Relaxed) {
+                return;
+            }
+            if !self.program.restarts {
+                terminal::print_error(format!("{} ended ({status})", self.program.name));
+                self.changed.notify_one();
                 return;
             }
             let delay = next_backoff(backoff, started.elapsed());

@@ -4,20 +4,19 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use tokio::sync::Notify;
 
 use crate::banner::banner;
+use crate::control::{Control, Request};
 use crate::data_dir::{DataDir, ENV_FILE, remove_file};
 use crate::haproxy::{HaProxy, SOFT_STOP};
+use crate::launcher::Launcher;
 use crate::ports::{self, Ports};
-use crate::postgres::{Postgres, SERVICE_ROLE};
+use crate::postgres::{SERVICE_ROLE, Servers};
 use crate::probe::Probe;
-use crate::program::{DATA_DIR_VAR, Program};
 use crate::redis::{Layout, Redis};
 use crate::run_options::RunOptions;
 use crate::services::ServiceEnv;
@@ -62,9 +61,10 @@ struct System {
     options: RunOptions,
     data: DataDir,
     ports: Ports,
-    changed: Arc<Notify>,
+    launcher: Launcher,
+    control: Option<Control>,
     env: StackEnv,
-    postgres: Option<Supervisor>,
+    postgres: Option<Servers>,
     redis: Vec<Supervisor>,
     apis: Vec<Supervisor>,
     gateways: Vec<Supervisor>,
@@ -75,9 +75,10 @@ impl System {
     fn new(options: RunOptions, data: DataDir) -> Self {
         Self {
             options,
+            launcher: Launcher::new(data.path().to_path_buf()),
+            control: None,
             data,
             ports: Ports::default(),
-            changed: Arc::new(Notify::new()),
             env: StackEnv::default(),
             postgres: None,
             redis: Vec::new(),
@@ -123,8 +124,18 @@ impl System {
             terminal::print(banner(&self.env, service_env));
         }
         loop {
-            self.changed.notified().await;
+            let request = tokio::select! {
+                () = self.launcher.changed() => None,
+                request = next_request(self.control.as_ref()) => Some(request),
+            };
+            let outcome = match (&request, &mut self.postgres) {
+                (Some(request), Some(servers)) => servers.run(request.command).await,
+                _ => Ok(()),
+            };
             self.write_env()?;
+            if let Some(request) = request {
+                request.answer(&outcome).await;
+            }
         }
     }
 
@@ -171,7 +182,7 @@ impl System {
             None if self.options.redis_cluster => self.start_redis_cluster().await?,
             None => {
                 let redis = Redis::prepare(&self.data, self.ports.free()?)?;
-                let supervisor = self.supervise(redis.server())?;
+                let supervisor = self.launcher.supervise(redis.server())?;
                 self.redis.push(supervisor);
                 for supervisor in &self.redis {
                     supervisor.ready(&redis.probe(), STARTUP_TIMEOUT).await?;
@@ -187,14 +198,17 @@ impl System {
                 self.env.database_url = url;
             }
             None => {
-                let postgres = Postgres::prepare(&self.data, self.ports.free()?, self.options.temporary).await?;
-                let supervisor = self.supervise(postgres.server())?;
-                let supervisor = self.postgres.insert(supervisor);
-                supervisor.ready(&postgres.probe(), STARTUP_TIMEOUT).await?;
-                self.mark(postgres.roles()).complete().await?;
-                self.env.database_url = postgres.url();
-                self.env.service_database_url = postgres.service_url();
-                terminal::print("  postgresql  ready");
+                let has_standby = self.options.postgres_standby;
+                let temporary = self.options.temporary;
+                let servers =
+                    Servers::prepare(&self.data, &mut self.ports, &self.launcher, temporary, has_standby).await?;
+                let servers = self.postgres.insert(servers);
+                servers.start().await?;
+                self.env.database_url = servers.url();
+                self.env.service_database_url = servers.service_url();
+                if servers.is_pair() {
+                    self.control = Some(Control::listen(&self.data)?);
+                }
             }
         }
         Ok(())
@@ -205,13 +219,13 @@ impl System {
             Layout { by_port: self.options.redis_nodes_by_port, has_replicas: !self.options.redis_without_replicas };
         let nodes = Redis::prepare_cluster(&self.data, &mut self.ports, layout)?;
         for node in &nodes {
-            let supervisor = self.supervise(node.server())?;
+            let supervisor = self.launcher.supervise(node.server())?;
             self.redis.push(supervisor);
         }
         for (supervisor, node) in self.redis.iter().zip(&nodes) {
             supervisor.ready(&node.probe(), STARTUP_TIMEOUT).await?;
         }
-        self.mark(Redis::creation(&self.data, &nodes)?).complete().await?;
+        self.launcher.mark(Redis::creation(&self.data, &nodes)?).complete().await?;
         for (supervisor, node) in self.redis.iter().zip(&nodes) {
             supervisor.ready(&node.cluster_probe(), STARTUP_TIMEOUT).await?;
         }
@@ -221,21 +235,21 @@ impl System {
     }
 
     async fn start_services(&mut self, service_env: &ServiceEnv, public: &[SocketAddr]) -> Result<()> {
-        let migration = self.mark(service_env.migration(&self.data));
+        let migration = self.launcher.mark(service_env.migration(&self.data));
         migration.complete().await?;
         terminal::print("  migrations  done");
 
         let (mut api_ports, mut gateway_ports, mut admin_ports) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=self.options.api {
             let service = service_env.api(number, &self.data, &mut self.ports)?;
-            let supervisor = self.supervise(service.program)?;
+            let supervisor = self.launcher.supervise(service.program)?;
             self.apis.push(supervisor);
             api_ports.push(service.port);
             admin_ports.push(service.admin_port);
         }
         for number in 1..=self.options.gateways {
             let service = service_env.gateway(number, &self.data, &mut self.ports)?;
-            let supervisor = self.supervise(service.program)?;
+            let supervisor = self.launcher.supervise(service.program)?;
             self.gateways.push(supervisor);
             gateway_ports.push(service.port);
             admin_ports.push(service.admin_port);
@@ -262,7 +276,7 @@ impl System {
             return Ok(());
         };
         let proxy = HaProxy::prepare(&self.data, public, apis, gateways).await?;
-        let supervisor = self.supervise(proxy.server())?;
+        let supervisor = self.launcher.supervise(proxy.server())?;
         let supervisor = self.proxy.insert(supervisor);
         supervisor.ready(&Probe::Http(reachable(*first)), STARTUP_TIMEOUT).await?;
         terminal::print("  haproxy     ready");
@@ -276,17 +290,12 @@ impl System {
         Ok(())
     }
 
-    fn mark(&self, program: Program) -> Program {
-        program.env(DATA_DIR_VAR, self.data.path().to_string_lossy())
-    }
-
-    fn supervise(&self, program: Program) -> Result<Supervisor> {
-        Supervisor::start(self.mark(program), self.changed.clone())
-    }
-
     fn write_env(&mut self) -> Result<()> {
         let pid = |supervisor: &Option<Supervisor>| supervisor.as_ref().map(Supervisor::pid);
-        self.env.postgres_pid = pid(&self.postgres);
+        match &self.postgres {
+            Some(servers) => servers.describe(&mut self.env),
+            None => self.env.primary_database_url.clone_from(&self.env.database_url),
+        }
         self.env.redis_node_pids = self.redis.iter().map(Supervisor::pid).collect();
         self.env.redis_pid = self.env.redis_node_pids.first().copied();
         self.env.haproxy_pid = pid(&self.proxy);
@@ -309,19 +318,26 @@ impl System {
             proxy.stop(HaProxy::HARD_STOP, STOP_TIMEOUT).await;
         }
         stop_all(&mut self.redis, STOP_TIMEOUT).await;
-        if let Some(server) = self.postgres.take() {
-            let signal = server.stop_signal();
-            server.stop(signal, STOP_TIMEOUT).await;
+        if let Some(servers) = &mut self.postgres {
+            servers.stop().await;
         }
     }
 
     /// Kills all processes that still run.
     async fn kill(&mut self) {
-        let single = [self.proxy.take(), self.postgres.take()].into_iter().flatten();
+        let single = self.proxy.take().into_iter().chain(self.postgres.iter_mut().flat_map(Servers::take_supervisors));
         let several = self.gateways.drain(..).chain(self.apis.drain(..)).chain(self.redis.drain(..));
         for supervisor in single.chain(several) {
             supervisor.stop(Signal::SIGKILL, STOP_TIMEOUT).await;
         }
+    }
+}
+
+/// The next command to the system; none ever comes without a control socket.
+async fn next_request(control: Option<&Control>) -> Request {
+    match control {
+        Some(control) => control.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,4 +7,5 @@ mod balancer;
 mod faults;
 mod life;
 mod proxy;
+mod standby;
 mod test_env;

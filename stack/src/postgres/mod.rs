@@ -1,24 +1,30 @@
-//! A private PostgreSQL server: its binaries, account, data folder, and how it is started.
+//! A private PostgreSQL server: its data folder, and how it is started. `installation` finds its binaries and account, `servers`
+//! runs one server or a primary with a standby, and `command` says what such a pair can be asked to do.
+//!
 //! Durability is the default one (`fsync` on): 201 means "on disk" here as in production.
 
+mod command;
+mod installation;
+mod servers;
+
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+pub use command::PostgresCommand;
+use installation::{account, binaries, existing_major, major};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User, geteuid};
+use nix::unistd::{Pid, User};
+pub(crate) use servers::Servers;
 
-use crate::data_dir::{DataDir, remove_file};
-use crate::program::{self, Program, SECRET_VARIABLES};
+use crate::data_dir::{DataDir, POSTGRES_FOLDERS, remove_file, remove_tree};
+use crate::program::{Program, SECRET_VARIABLES};
 use crate::secret::{load_or_create, write_private};
 use crate::template::Template;
 use crate::{orphans, probe::Probe};
 
-/// Oldest server that the migrations and queries are written for.
-const MIN_MAJOR_VERSION: u32 = 14;
 /// For a server left by a killed stack; the kernel has asked it to stop already.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Name of both the database and the role that owns it.
@@ -36,14 +42,19 @@ pub(crate) struct Postgres {
     service_password: String,
     log: PathBuf,
     port: u16,
+    /// Where the other server of a pair listens.
+    peer_port: Option<u16>,
 }
+
+/// The file whose presence makes a server a standby.
+const STANDBY_FILE: &str = "standby.signal";
 
 impl Postgres {
     /// Finds the binaries and the data folder, ends a server that still runs on it, and makes the
     /// database when there is none.
     pub(crate) async fn prepare(data: &DataDir, port: u16, temporary: bool) -> Result<Self> {
         let account = account()?;
-        let folder = data.postgres(account.as_ref())?;
+        let folder = data.postgres(POSTGRES_FOLDERS[0], account.as_ref())?;
         let existing = existing_major(&folder)?;
         let binaries = binaries(existing)?;
         let template = match temporary {
@@ -59,8 +70,9 @@ impl Postgres {
             account,
             password,
             service_password: load_or_create(&data.join("postgres_service_password"))?,
-            log: data.log("postgres"),
+            log: data.log(POSTGRES_FOLDERS[0]),
             port,
+            peer_port: None,
             folder,
         };
         server.end_leftovers().await?;
@@ -68,6 +80,44 @@ impl Postgres {
             server.create(template).await?;
         }
         Ok(server)
+    }
+
+    /// The other server of a pair. Its data folder may be empty yet.
+    async fn prepare_second(&self, data: &DataDir, port: u16) -> Result<Self> {
+        let second = Self {
+            binaries: self.binaries.clone(),
+            account: self.account.clone(),
+            password: self.password.clone(),
+            service_password: self.service_password.clone(),
+            log: data.log(POSTGRES_FOLDERS[1]),
+            folder: data.postgres(POSTGRES_FOLDERS[1], self.account.as_ref())?,
+            port,
+            peer_port: None,
+        };
+        second.end_leftovers().await?;
+        Ok(second)
+    }
+
+    /// Whether it starts as a standby.
+    fn is_standby(&self) -> bool {
+        self.folder.join(STANDBY_FILE).exists()
+    }
+
+    /// Empties the data folder, for a copy of the primary.
+    fn empty_folder(&self) -> Result<PathBuf> {
+        remove_tree(&self.folder)?;
+        DirBuilder::new().mode(0o700).create(&self.folder)?;
+        self.give(&self.folder)?;
+        Ok(self.folder.clone())
+    }
+
+    /// Copies this server, while it runs, into a folder of a standby.
+    fn base_backup(&self, folder: &Path) -> Program {
+        let program = self.program("pg_basebackup", "pg_basebackup").env("PGPASSWORD", &self.password);
+        let program =
+            program.args(["--no-password", "--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf"]);
+        let program = program.args(["--host=127.0.0.1", "--username", NAME, "--port"]).args([self.port.to_string()]);
+        program.args(["--pgdata"]).args([folder])
     }
 
     /// Stops a server of an earlier stack that was killed, and clears what it left.
@@ -149,8 +199,19 @@ impl Postgres {
             "log_parameter_max_length=0".to_owned(),
             "log_parameter_max_length_on_error=0".to_owned(),
         ];
-        let mut program = self.program("postgres", "postgres").args(["-D"]).args([&self.folder]);
+        let name = self.log.file_stem().unwrap_or_default().to_string_lossy();
+        let mut program = self.program(&name, "postgres").args(["-D"]).args([&self.folder]);
         program = program.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        program = match self.peer_port {
+            // The password of the link to the primary comes from the environment.
+            Some(peer) => {
+                let primary = format!("primary_conninfo=host=127.0.0.1 port={peer} user={NAME} sslmode=disable");
+                program.args(["-c", "wal_keep_size=1GB", "-c", &primary]).env("PGPASSWORD", &self.password)
+            }
+            // A former primary of a pair may still name a standby in its data folder.
+            None => program.args(["-c", "synchronous_standby_names="]),
+        };
+        program.restarts = self.peer_port.is_none();
         program.stop = Signal::SIGINT; // Its "fast" shutdown; SIGTERM would wait for every client.
         program.data_folder = Some(self.folder.clone());
         program
@@ -160,26 +221,28 @@ impl Postgres {
         Probe::Postgres { port: self.port }
     }
 
-    /// For the role that owns everything.
-    pub(crate) fn url(&self) -> String {
-        format!("postgres://{NAME}:{}@127.0.0.1:{}/{NAME}", self.password, self.port)
+    /// This server alone, for the role that owns everything or for [`SERVICE_ROLE`].
+    fn url_of(&self, is_owner: bool) -> String {
+        let (role, password) = if is_owner { (NAME, &self.password) } else { (SERVICE_ROLE, &self.service_password) };
+        format!("postgres://{role}:{password}@127.0.0.1:{}/{NAME}", self.port)
     }
 
-    /// For [`SERVICE_ROLE`].
-    pub(crate) fn service_url(&self) -> String {
-        format!("postgres://{SERVICE_ROLE}:{}@127.0.0.1:{}/{NAME}", self.service_password, self.port)
+    /// Runs statements as the owner, in a running server; the first error ends them.
+    fn psql(&self, name: &str, sql: &str) -> Program {
+        let mut psql = self.program(name, "psql").env("PGPASSWORD", &self.password);
+        psql = psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", NAME, "-d", NAME]);
+        psql = psql.args(["-p"]).args([self.port.to_string()]);
+        sql.clone_into(&mut psql.input);
+        psql
     }
 
     /// Makes [`SERVICE_ROLE`], in a running server; one that is there gets the password that it has. What it may do is the
     /// migration's business.
     pub(crate) fn roles(&self) -> Program {
-        let mut psql = self.program("roles", "psql").env("PGPASSWORD", &self.password);
-        psql = psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", NAME, "-d", NAME]);
-        psql = psql.args(["-p"]).args([self.port.to_string()]);
         // The password is of hexadecimal digits. Passwords that the log would show are not: errors are terse, statements
         // are not logged.
         let password = &self.service_password;
-        psql.input = format!(
+        let sql = format!(
             "do $$ begin
                  if not exists (select from pg_roles where rolname = '{SERVICE_ROLE}') then
                      create role {SERVICE_ROLE} login;
@@ -187,83 +250,11 @@ impl Postgres {
              end $$;
              alter role {SERVICE_ROLE} login nosuperuser nocreatedb nocreaterole password '{password}';\n"
         );
-        psql
+        self.psql("roles", &sql)
     }
-}
-
-/// PostgreSQL refuses to run as root: an unprivileged account then, else none (the caller's own).
-fn account() -> Result<Option<User>> {
-    if !geteuid().is_root() {
-        return Ok(None);
-    }
-    for name in ["postgres", "nobody"] {
-        if let Some(user) = User::from_name(name)? {
-            return Ok(Some(user));
-        }
-    }
-    bail!("PostgreSQL does not run as root, and there is no account `postgres` or `nobody` to run it as")
-}
-
-/// Version of the server that made the data folder; none when there is no database in it yet.
-fn existing_major(folder: &Path) -> Result<Option<u32>> {
-    match fs::read_to_string(folder.join("PG_VERSION")) {
-        Ok(text) => Ok(Some(text.trim().parse().context("PG_VERSION of the data folder is no number")?)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", folder.display())),
-    }
-}
-
-/// The folder of `postgres` and `initdb`: of exactly this version when there is a database already,
-/// else the one in `PATH`, else the newest of Debian's.
-fn binaries(wanted: Option<u32>) -> Result<PathBuf> {
-    let in_path = program::find("postgres").and_then(|file| file.canonicalize().ok()?.parent().map(Path::to_path_buf));
-    let mut debian: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
-        .collect();
-    debian.sort_unstable();
-    let folders = in_path.into_iter().chain(debian.into_iter().rev().map(|(_, folder)| folder));
-    let complete = folders
-        .filter(|folder| ["postgres", "initdb", "psql"].iter().all(|name| program::is_executable(&folder.join(name))));
-    let found: Vec<(u32, PathBuf)> = complete.filter_map(|folder| Some((major(&folder)?, folder))).collect();
-    match wanted {
-        Some(wanted) => found.into_iter().find(|(major, _)| *major == wanted).map(|(_, folder)| folder).with_context(|| {
-            format!("the database in the data folder was made by PostgreSQL {wanted}, which is not here any more; `make reset` drops it")
-        }),
-        None => found
-            .into_iter()
-            .find(|(major, _)| *major >= MIN_MAJOR_VERSION)
-            .map(|(_, folder)| folder)
-            .with_context(|| format!("PostgreSQL {MIN_MAJOR_VERSION} or newer is not installed; scripts/install does it")),
-    }
-}
-
-fn major(folder: &Path) -> Option<u32> {
-    let output = std::process::Command::new(folder.join("postgres")).arg("--version").output().ok()?;
-    parse_major(&String::from_utf8_lossy(&output.stdout))
-}
-
-/// `postgres (PostgreSQL) 15.18 (Debian …)` → 15.
-fn parse_major(version: &str) -> Option<u32> {
-    let number = version.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
-    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Lets PostgreSQL's account pass through a folder that this process made for it.
 pub(crate) fn let_pass(folder: &Path) -> Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o711)).context("cannot open the folder to PostgreSQL's account")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn major_version_is_parsed_from_binary_output() {
-        assert_eq!(parse_major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
-        assert_eq!(parse_major("postgres (PostgreSQL) 18beta1"), Some(18));
-        assert_eq!(parse_major("something else"), None);
-    }
 }
