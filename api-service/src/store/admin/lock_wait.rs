@@ -81,12 +81,6 @@ impl LockWait {
         Ok(())
     }
 
-    /// Waits between attempts at locks of rows. Only other transactions hold these, for a short time.
-    pub(super) async fn wait_for_rows(&mut self, report: &mut impl FnMut(&str)) {
-        sleep(RETRY_DELAY).await;
-        self.report("transactions of other sessions", report);
-    }
-
     fn report(&mut self, blockers: &str, report: &mut impl FnMut(&str)) {
         if self.reported_at.is_none_or(|reported_at| reported_at.elapsed() >= LOG_INTERVAL) {
             self.reported_at = Some(Instant::now());

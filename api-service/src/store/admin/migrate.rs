@@ -101,7 +101,7 @@ async fn catch_up(client: &mut Client, report: &mut impl FnMut(&str)) -> Result<
             }
         }
     }
-    first_unread_backfill::backfill(client, &mut lock_wait, report).await
+    first_unread_backfill::backfill(client, report).await
 }
 
 /// The error with its cause.
