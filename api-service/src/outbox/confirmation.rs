@@ -135,8 +135,9 @@ impl Confirmation {
         if marked.is_empty() && confirmed.is_empty() {
             return;
         }
-        if self.store.mark_and_prune(&marked, &confirmed).await.is_err() {
-            tracing::debug!("published rows not marked, events are published again");
+        if let Err(error) = self.store.mark_and_prune(&marked, &confirmed).await {
+            let (marks, deletions) = (marked.len(), confirmed.len());
+            tracing::warn!(%error, marks, deletions, "outbox rows not confirmed, their events are published again");
         }
         let ids: Vec<i64> = marked.iter().map(|(id, _)| *id).collect();
         self.reconnects.requeue_if_lost(health.generation, &ids).await;

@@ -56,7 +56,7 @@ pub(super) const INSERT_RECEIPT: &str = "insert into outbox (location_id, conver
 
 impl Store {
     /// Marks published entries, each with its age in seconds, and deletes confirmed ones. Does not wait for the disk: after a
-    /// crash some events are published again, which clients ignore.
+    /// crash some events are published again, which clients ignore. So are those of a row that another session holds: it is skipped.
     ///
     /// # Errors
     /// [`StoreError`]; all of their events are published again.
@@ -66,12 +66,12 @@ impl Store {
             from (
                 select o.id, x.age from outbox o
                 join unnest($1::bigint[], $2::float8[]) as x (id, age) on x.id = o.id
-                order by o.id for update of o
+                order by o.id for update of o skip locked
             ) x
             where o.id = x.id";
         // Except rows that were requeued in the meantime.
         const PRUNE: &str = "delete from outbox where id in (
-            select id from outbox where id = any($1) and published_at is not null order by id for update
+            select id from outbox where id = any($1) and published_at is not null order by id for update skip locked
         )";
         let (ids, ages): (Vec<i64>, Vec<f64>) = published.iter().copied().unzip();
         self.with_connection(async |client| {
