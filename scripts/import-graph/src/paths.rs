@@ -23,10 +23,10 @@ pub(crate) fn paths(code: &TokenStream) -> Vec<CodePath> {
 
 /// All identifiers of code that is no `use`.
 pub(crate) fn identifiers(code: &TokenStream) -> Vec<String> {
-    let (mut found, mut tokens) = (Vec::new(), code.clone().into_iter());
+    let (mut found, mut tokens) = (Vec::new(), code.clone().into_iter().peekable());
     while let Some(token) = tokens.next() {
         match token {
-            TokenTree::Ident(word) if word == "use" => {
+            TokenTree::Ident(word) if word == "use" && !is_punct(tokens.peek(), '<') => {
                 let is_inside = |token: &TokenTree| !is_punct(Some(token), ';');
                 tokens.by_ref().take_while(is_inside).for_each(drop);
             }
@@ -43,7 +43,8 @@ fn scan(code: &TokenStream, found: &mut Vec<CodePath>) {
     let (mut at, mut is_public, mut is_absolute) = (0, false, false);
     while at < tokens.len() {
         match &tokens[at] {
-            TokenTree::Ident(word) if word == "use" => {
+            // `use<'a>` names what a type captures.
+            TokenTree::Ident(word) if word == "use" && !is_punct(tokens.get(at + 1), '<') => {
                 tree(&tokens, &mut (at + 1), &[], is_public, found);
                 while at < tokens.len() && !is_punct(tokens.get(at), ';') {
                     at += 1;
@@ -173,6 +174,13 @@ mod tests {
     fn identifiers_of_imports_do_not_count() {
         let code = "pub use a::{B, C}; struct D(B); fn f() { use e::G; h!(I); }".parse().unwrap();
         assert_eq!(identifiers(&code), ["pub", "struct", "D", "B", "fn", "f", "h", "I"]);
+    }
+
+    #[test]
+    fn captures_of_a_type_are_no_import() {
+        let code = "fn f() -> impl T + use<'_> { crate::m::N }";
+        assert_eq!(written(code), ["crate::m::N"]);
+        assert_eq!(identifiers(&code.parse().unwrap()).last().unwrap(), "N");
     }
 
     #[test]
