@@ -76,7 +76,8 @@ async fn malformed_frame_gets_error_and_socket_lives() {
         assert!(!error.to_string().contains(&secret), "{error}");
     }
     socket.send_message(Message::binary(b"{\"type\":\"ping\"}".to_vec()));
-    assert_eq!(socket.next().await["type"], "error");
+    let error = socket.next().await;
+    assert_eq!((&error["code"], &error["cause"]), (&json!("malformed"), &json!("malformed")), "binary: {error}");
 
     let sent = doctor.send_ok(&patient, "still here").await;
     assert_eq!(socket.expect("message").await["message"], sent);

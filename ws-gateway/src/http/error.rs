@@ -64,13 +64,12 @@ impl HttpError {
         let detail = "The handshake has no token. Send `Authorization: Bearer <JWT>`, the subprotocols \
                       `chat.v1, bearer.<JWT>`, or `?ticket=`.";
         // A request without credentials gets no error code (RFC 6750, section 3.1).
-        let error = Self::new(ProblemCode::TokenMissing, detail).challenge("Bearer realm=\"chat\"");
+        let error = Self::new(ProblemCode::TokenMissing, detail).challenge(&TokenError::Missing);
         Self { is_missing_credential: true, ..error }
     }
 
     pub(super) fn invalid_token(error: &TokenError) -> Self {
-        let challenge = format!("Bearer realm=\"chat\", error=\"invalid_token\", error_description=\"{error}\"");
-        Self { is_invalid_credential: true, ..Self::from(Problem::from(error)).challenge(&challenge) }
+        Self { is_invalid_credential: true, ..Self::from(Problem::from(error)).challenge(error) }
     }
 
     /// Whether the client sent an invalid token or ticket. It may be guessing.
@@ -96,7 +95,7 @@ impl HttpError {
 
     pub(super) fn invalid_ticket() -> Self {
         let error = Self::new(ProblemCode::TicketInvalid, RedeemError::Unknown.to_string());
-        Self { is_invalid_credential: true, ..error.challenge("Bearer realm=\"chat\"") }
+        Self { is_invalid_credential: true, ..error.challenge(&TokenError::Missing) }
     }
 
     pub(super) fn origin_not_allowed() -> Self {
@@ -104,9 +103,11 @@ impl HttpError {
         Self::new(ProblemCode::OriginNotAllowed, detail)
     }
 
-    fn challenge(self, challenge: &str) -> Self {
-        let plain = HeaderValue::from_static("Bearer realm=\"chat\"");
-        self.with(WWW_AUTHENTICATE, HeaderValue::from_str(challenge).unwrap_or(plain))
+    fn challenge(self, error: &TokenError) -> Self {
+        match HeaderValue::from_str(&error.challenge()) {
+            Ok(challenge) => self.with(WWW_AUTHENTICATE, challenge),
+            Err(_) => self.challenge(&TokenError::Missing),
+        }
     }
 
     /// 503. The client may try again in a second.

@@ -99,7 +99,7 @@ fn error_responses_carry_required_headers() {
     let challenge = |headers: &[(HeaderName, &str)]| {
         ask("", headers).unwrap_err().headers()[WWW_AUTHENTICATE].to_str().unwrap().to_owned()
     };
-    assert_eq!(challenge(&[]), "Bearer realm=\"chat\"");
+    assert_eq!(challenge(&[]), "Bearer realm=\"ehr-chat\"");
     assert!(challenge(&[(AUTHORIZATION, "Bearer x")]).contains("error=\"invalid_token\""));
     let response = HttpError::method_not_allowed().into_response("r1");
     assert_eq!(response.headers()[ALLOW], "GET, HEAD, OPTIONS");

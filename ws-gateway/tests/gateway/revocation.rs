@@ -63,7 +63,7 @@ async fn revoked_token_loses_its_sockets_and_opens_no_other() {
 
     let (status, head, code) = handshake(&gateway, &gone).await;
     assert_eq!((status, code.as_str()), (401, "token_revoked"));
-    assert!(head.contains("www-authenticate: bearer realm=\"chat\", error=\"invalid_token\""), "{head}");
+    assert!(head.contains("www-authenticate: bearer realm=\"ehr-chat\", error=\"invalid_token\""), "{head}");
     let answer = other.ask(&json!({"type": "auth", "token": gone}).to_string()).await;
     let detail = "The token was revoked. Sign in again.";
     assert_eq!(answer, json!({"type": "error", "code": "unauthorized", "cause": "token_revoked", "detail": detail}));

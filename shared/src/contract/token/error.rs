@@ -46,6 +46,9 @@ pub enum TokenError {
     InvalidClaim(&'static str, &'static str),
 }
 
+/// The value of `WWW-Authenticate` for a request without a token.
+const CHALLENGE: &str = "Bearer realm=\"ehr-chat\"";
+
 impl TokenError {
     /// Its code, in a problem and on a socket.
     #[must_use]
@@ -68,10 +71,10 @@ impl TokenError {
     #[must_use]
     pub fn challenge(&self) -> String {
         match self {
-            Self::Missing => "Bearer realm=\"ehr-chat\"".to_owned(),
+            Self::Missing => CHALLENGE.to_owned(),
             // A quoted string. Texts of this type hold no backslash, but a claim's name may come from the library.
             refused => format!(
-                "Bearer realm=\"ehr-chat\", error=\"invalid_token\", error_description=\"{}\"",
+                "{CHALLENGE}, error=\"invalid_token\", error_description=\"{}\"",
                 refused.to_string().replace(['"', '\\'], "'")
             ),
         }
