@@ -22,6 +22,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// long.
 const SLOW_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The connection ended without a close frame (RFC 6455, section 7.4.1).
+pub(super) const ABNORMAL_CLOSURE: u16 = 1006;
+/// The client's close frame had no code.
+const NO_STATUS_RECEIVED: u16 = 1005;
+
 /// Bytes read after our close frame. A client that sends more is disconnected, so that a closed socket cannot keep a
 /// core busy.
 const MAX_FINAL_READ_BYTES: usize = 1024 * 1024;
@@ -34,8 +39,8 @@ pub(super) async fn close(session: Session, end: Disconnect) {
     app.presence.socket_closed(&topic, principal.participant());
     let code = match end {
         Disconnect::Local(close) => close.code(),
-        Disconnect::Remote(code) => code.unwrap_or(1005),
-        Disconnect::Lost => 1006,
+        Disconnect::Remote(code) => code.unwrap_or(NO_STATUS_RECEIVED),
+        Disconnect::Lost => ABNORMAL_CLOSURE,
     };
     metrics::counter!("ehr_chat_gateway_sockets_closed_total", "code" => label(end)).increment(1);
     let by_peer = matches!(end, Disconnect::Remote(_));

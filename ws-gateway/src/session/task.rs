@@ -3,6 +3,8 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use shared::contract::audit::{Action, AuditActor};
+
 use super::{Session, closing, scratch};
 
 /// The task of a socket, from the handshake to the end. It is no larger than the session.
@@ -22,11 +24,15 @@ impl From<Session> for SessionTask {
     }
 }
 
-/// A task that is dropped must not leave its participant online.
+/// A task that ends early, by a panic, leaves nothing open: not in presence, not in the counts, not in the audit trail.
 impl Drop for SessionTask {
     fn drop(&mut self) {
         if let Self(SessionState::Open(session)) = self {
-            session.app.presence.socket_closed(&session.topic, session.principal.participant());
+            let Session { app, topic, principal, context, .. } = session;
+            app.presence.socket_closed(topic, principal.participant());
+            app.open_sockets.decrement(1.0);
+            let actor = AuditActor::from(&principal.actor);
+            app.audit.enqueue(topic.entry(Action::SocketClose, closing::ABNORMAL_CLOSURE, actor, context));
         }
     }
 }

@@ -58,6 +58,11 @@ impl AuditProducer {
     pub(crate) fn flush_counts(&self) {
         self.denials.take_all().into_iter().for_each(|entry| self.producer.enqueue(entry));
     }
+
+    #[cfg(test)]
+    pub(crate) fn take_queued(&self) -> Vec<AuditEntry> {
+        self.producer.take_queued()
+    }
 }
 
 impl StreamEntry for AuditEntry {
