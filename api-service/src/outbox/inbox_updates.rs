@@ -9,7 +9,7 @@ use shared::contract::participant::Conversation;
 use shared::contract::redis::keys::Channel;
 
 use crate::model::inbox::{ConversationSnapshot, InboxUpdate};
-use crate::outbox::broker::{Broker, InboxRow};
+use crate::outbox::broker::{Broker, EncodedInboxRow};
 use crate::store::{Store, StoreError};
 
 /// Why inbox rows were not published.
@@ -83,10 +83,10 @@ fn latest_per_conversation(updates: Vec<InboxUpdate>) -> HashMap<ConversationId,
     latest
 }
 
-fn inbox_rows(snapshot: &ConversationSnapshot) -> Result<Vec<InboxRow>, StoreError> {
+fn inbox_rows(snapshot: &ConversationSnapshot) -> Result<Vec<EncodedInboxRow>, StoreError> {
     let conversation = snapshot.conversation();
     let row = |row: crate::model::inbox::InboxRow| {
-        Ok(InboxRow {
+        Ok(EncodedInboxRow {
             channel: Channel::inbox(conversation.location(), &row.viewer),
             conversation: conversation.id(),
             version: row.version(),

@@ -14,8 +14,8 @@
 mod conversation_checks;
 mod local;
 mod poll;
+mod redis_writer;
 mod store;
-mod sync;
 mod watchlist;
 
 use std::collections::HashMap;

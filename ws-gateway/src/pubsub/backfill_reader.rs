@@ -14,7 +14,7 @@ use shared::contract::redis::keys::Channel;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::event_log::{EventLog, EventLogError};
+use super::event_log_reader::{EventLog, EventLogError};
 use super::subscriber::MIN_BACKOFF;
 use crate::hub::{Backfill, Hub};
 

@@ -17,7 +17,7 @@
 mod backfill_reader;
 mod cluster;
 pub(crate) mod event_decoder;
-mod event_log;
+mod event_log_reader;
 mod receiver;
 mod replay_budget;
 mod routes;
@@ -38,7 +38,7 @@ use crate::presence::PresenceRegistry;
 use crate::redis::RedisConnector;
 pub(crate) use backfill_reader::BACKFILL_CONCURRENCY;
 use event_decoder::EventDecoder;
-pub(crate) use event_log::{EventLog, EventLogError, LogTtl, Replay};
+pub(crate) use event_log_reader::{EventLog, EventLogError, LogTtl, Replay};
 pub(crate) use replay_budget::{ReplayBudget, ReplayReservation};
 use subscriber::Subscriber;
 pub(crate) use typing::TYPING_QUEUE_CAPACITY;

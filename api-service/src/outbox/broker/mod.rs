@@ -2,8 +2,8 @@
 
 mod node_map;
 mod outcome;
-mod publish_rows;
-mod rejected;
+mod probe;
+mod publish_inbox_rows;
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ use crate::store::OutboxEvent;
 
 pub use node_map::{Node, NodeMap};
 pub use outcome::{PublishOutcome, PublishRejection, RejectionScope};
-pub use publish_rows::InboxRow;
+pub use publish_inbox_rows::EncodedInboxRow;
 
 /// Events per script call, so that none blocks Redis for more than a fraction of a millisecond.
 const MAX_EVENTS_PER_SCRIPT: usize = 32;

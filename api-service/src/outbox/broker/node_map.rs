@@ -5,6 +5,8 @@ use std::sync::Arc;
 use shared::contract::redis::keys::Channel;
 use shared::kit::redis::SlotMap;
 
+use super::Broker;
+
 /// The node that serves a channel. A single server is one node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node(Arc<str>);
@@ -17,7 +19,15 @@ impl std::fmt::Display for Node {
 
 /// Which node serves which channel, at one moment. A single server serves all. Clones share the map.
 #[derive(Debug, Clone, Default)]
-pub struct NodeMap(pub(super) Option<Arc<SlotMap>>);
+pub struct NodeMap(Option<Arc<SlotMap>>);
+
+impl Broker {
+    /// The map that the cluster reported last.
+    #[must_use]
+    pub fn node_map(&self) -> NodeMap {
+        NodeMap(self.redis.slots())
+    }
+}
 
 impl NodeMap {
     /// The node of a channel. Unassigned channels share a placeholder node.

@@ -11,16 +11,9 @@ use shared::contract::event;
 use shared::contract::redis::keys::{self, Channel};
 use uuid::Uuid;
 
-use super::node_map::NodeMap;
 use super::{Broker, PublishRejection};
 
 impl Broker {
-    /// The map that the cluster reported last.
-    #[must_use]
-    pub fn node_map(&self) -> NodeMap {
-        NodeMap(self.redis.slots())
-    }
-
     /// Writes a short-lived key to check that the node of a channel accepts writes.
     ///
     /// # Errors

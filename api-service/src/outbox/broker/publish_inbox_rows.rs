@@ -22,7 +22,7 @@ use super::{Broker, MAX_EVENTS_PER_SCRIPT};
 const MAX_CHANNELS: usize = 512;
 
 /// A row as an inbox receives it.
-pub struct InboxRow {
+pub struct EncodedInboxRow {
     /// The channel of the inbox.
     pub channel: Channel,
     /// The conversation.
@@ -65,10 +65,10 @@ impl Broker {
     ///
     /// # Errors
     /// When a single Redis does not answer. Repeated rows are recognized by their version.
-    pub async fn publish_rows(&self, rows: &[InboxRow]) -> Result<u64, Error> {
-        let publish = async |rows: &[InboxRow]| {
+    pub async fn publish_rows(&self, rows: &[EncodedInboxRow]) -> Result<u64, Error> {
+        let publish = async |rows: &[EncodedInboxRow]| {
             let mut published = InboxPublishBatch::default();
-            for InboxRow { channel, conversation, version, json } in rows {
+            for EncodedInboxRow { channel, conversation, version, json } in rows {
                 let added = published.add(channel, *conversation, *version, json, &self.relay_keys);
                 added.map_err(|error| Error::new(ErrorKind::Unknown, error.to_string()))?;
             }

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn ca_file_needs_rediss() {
-        let file = std::env::temp_dir().join(format!("redis-settings-{}.pem", std::process::id()));
+        let file = std::env::temp_dir().join(format!("redis-link-{}.pem", std::process::id()));
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec!["redis".to_owned()]).unwrap();
         std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
