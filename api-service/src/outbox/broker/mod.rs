@@ -72,6 +72,12 @@ impl Broker {
         }
     }
 
+    /// The map that the cluster reported last.
+    #[must_use]
+    pub fn node_map(&self) -> NodeMap {
+        NodeMap::from(self.redis.slots())
+    }
+
     /// Publishes events, in order within each conversation, and returns the outcome of each. A rejected conversation or node
     /// delays no other.
     ///

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use shared::contract::redis::keys::Channel;
 use shared::kit::redis::SlotMap;
 
-use super::Broker;
-
 /// The node that serves a channel. A single server is one node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node(Arc<str>);
@@ -21,11 +19,9 @@ impl std::fmt::Display for Node {
 #[derive(Debug, Clone, Default)]
 pub struct NodeMap(Option<Arc<SlotMap>>);
 
-impl Broker {
-    /// The map that the cluster reported last.
-    #[must_use]
-    pub fn node_map(&self) -> NodeMap {
-        NodeMap(self.redis.slots())
+impl From<Option<Arc<SlotMap>>> for NodeMap {
+    fn from(slots: Option<Arc<SlotMap>>) -> Self {
+        Self(slots)
     }
 }
 
