@@ -9,6 +9,7 @@
 //! | `secret_text` | texts that may occur in messages only |
 //! | `socket` | [`Socket`]: frames as they come, each awaited with a deadline |
 //! | `cluster` | a Redis Cluster as an operator sees it: who is master, a slot on its way |
+//! | `sentinels` | a Redis master with replicas and Sentinels, as an operator sees them |
 //! | `chaos` | faults under load: its clients count what they meet and panic never |
 //! | `churn` | clients that come and go for an hour, and what the services hold in memory |
 //! | `skew` | two versions together, during an upgrade and its rollback |
@@ -30,6 +31,7 @@ pub mod issuer;
 pub mod raw_http;
 pub mod raw_websocket;
 mod secret_text;
+pub mod sentinels;
 pub mod skew;
 mod socket;
 mod test_location;

@@ -8,7 +8,7 @@
 //! | `system` | the order in which parts start and stop, and `stack.env` |
 //! | `launcher`, `supervisor`, `program`, `probe`, `orphans` | one process: started, watched, restarted, ended |
 //! | `control` | commands to a stack that runs |
-//! | `postgres`, `template`, `redis`, `services`, `haproxy` | what each part is started with |
+//! | `postgres`, `template`, `redis`, `redis_sentinel`, `services`, `haproxy` | what each part is started with |
 //! | `data_dir`, `ports`, `secret`, `stack_env` | what they share |
 //! | `stop_signal`, `banner`, `terminal` | the terminal: when to stop, what to print, who never waits for it |
 //! | `handle`, `options` | [`Stack`], for tests |
@@ -27,6 +27,7 @@ mod postgres;
 mod probe;
 mod program;
 mod redis;
+mod redis_sentinel;
 mod run_options;
 mod secret;
 mod services;

@@ -48,6 +48,8 @@ pub struct StackOptions {
     /// A primary with a synchronous standby in place of one PostgreSQL server; [`Stack::postgres`](crate::Stack::postgres)
     /// fails them over. Neither is started again when it dies.
     pub postgres_standby: bool,
+    /// A Redis master with two replicas and three Sentinels, in place of one server.
+    pub redis_sentinel: bool,
     /// No HAProxy: the base URL is the first API service's.
     pub no_proxy: bool,
     /// Public port; 0 picks a free one.
@@ -73,6 +75,7 @@ impl Default for StackOptions {
             redis_nodes_by_port: false,
             redis_without_replicas: false,
             postgres_standby: false,
+            redis_sentinel: false,
             no_proxy: false,
             port: 0,
             data_dir: None,
@@ -98,6 +101,7 @@ impl StackOptions {
             ("--redis-nodes-by-port", self.redis_nodes_by_port),
             ("--redis-without-replicas", self.redis_without_replicas),
             ("--postgres-standby", self.postgres_standby),
+            ("--redis-sentinel", self.redis_sentinel),
             ("--no-proxy", self.no_proxy),
             ("--temporary", self.data_dir.is_none()),
         ] {

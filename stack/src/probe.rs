@@ -48,6 +48,8 @@ impl Probe {
             Self::RedisReply { port, password, command, answer } => {
                 let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?;
                 stream.write_all(format!("AUTH {password}\r\n{command}\r\nQUIT\r\n").as_bytes()).await?;
+                // A Sentinel knows no `QUIT`.
+                stream.shutdown().await?;
                 let mut output = String::new();
                 stream.read_to_string(&mut output).await?;
                 Ok(output.contains(answer))

@@ -1,7 +1,9 @@
-//! A private Redis: one server, or a cluster of three masters, with a replica each or without. Keeps no data on disk: PostgreSQL is
-//! the truth, and a Redis that comes back empty is a case the services must handle every day.
+//! A private Redis: one server, a cluster of three masters, with a replica each or without, or a master with two replicas for
+//! Sentinels. Keeps no data on disk: PostgreSQL is the truth, and a Redis that comes back empty is a case the services must handle every day.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -9,12 +11,17 @@ use crate::data_dir::{DataDir, remove_file};
 use crate::ports::Ports;
 use crate::probe::Probe;
 use crate::program::{self, Program, SECRET_VARIABLES};
-use crate::secret::load_or_create;
+use crate::secret::{load_or_create, write_private};
 
 /// Masters of a cluster: the least that it can decide anything with.
 const MASTERS: usize = 3;
 /// After which a silent node of a cluster counts as dead, in milliseconds; its replica takes over soon after.
 const NODE_TIMEOUT_MS: u32 = 1_500;
+
+/// The settings files that servers with Sentinels rewrite. Redis makes them readable for all, so their folder is private.
+pub(crate) const SENTINEL_FOLDER: &str = "sentinel";
+/// Servers of which Sentinels choose the master.
+const REPLICATED_SERVERS: usize = 3;
 
 /// A server that is ready to be started.
 #[derive(Debug)]
@@ -26,6 +33,16 @@ pub(crate) struct Redis {
     port: u16,
     /// In a cluster: its place there.
     node: Option<Node>,
+    /// With Sentinels: its place among the servers.
+    replication: Option<Replication>,
+}
+
+/// What makes a server one of which Sentinels choose the master.
+#[derive(Debug, Clone, Copy)]
+struct Replication {
+    number: usize,
+    /// The port of the first master, of its replicas.
+    replica_of: Option<u16>,
 }
 
 /// What makes a server a node of a cluster.
@@ -55,7 +72,38 @@ impl Redis {
             password: load_or_create(&data.join("redis_password"))?,
             port,
             node: None,
+            replication: None,
         })
+    }
+
+    /// A master and its replicas, for Sentinels.
+    pub(crate) fn prepare_replicated(data: &DataDir, ports: &mut Ports) -> Result<Vec<Self>> {
+        create_private_folder(&data.join(SENTINEL_FOLDER))?;
+        let mut servers: Vec<Self> = Vec::new();
+        for number in 1..=REPLICATED_SERVERS {
+            let replication = Replication { number, replica_of: servers.first().map(|master| master.port) };
+            let log = data.log(&format!("redis-{number}"));
+            servers.push(Self { log, replication: Some(replication), ..Self::prepare(data, ports.free()?)? });
+        }
+        for server in &servers {
+            write_private(&server.settings_file(), &server.settings())?;
+        }
+        Ok(servers)
+    }
+
+    /// When a replica has what its master has.
+    pub(crate) fn replication_probe(&self) -> Probe {
+        let is_replica = self.replication.is_some_and(|replication| replication.replica_of.is_some());
+        let answer = if is_replica { "master_link_status:up" } else { "role:master" };
+        Probe::RedisReply { port: self.port, password: self.password.clone(), command: "INFO replication", answer }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn password(&self) -> &str {
+        &self.password
     }
 
     /// The nodes of a cluster, masters first. What they knew of each other is forgotten, since they have new ports.
@@ -99,12 +147,25 @@ impl Redis {
 
     /// The server; its settings go through standard input, where no process list shows the password.
     pub(crate) fn server(&self) -> Program {
-        let name = self.node.map_or("redis".to_owned(), |node| format!("redis-{}", node.number));
-        let mut program = Program::new(name, self.binary.clone(), self.log.clone()).args(["-"]);
-        program.input = self.settings();
+        let number = self.node.map(|node| node.number).or(self.replication.map(|replication| replication.number));
+        let name = number.map_or("redis".to_owned(), |number| format!("redis-{number}"));
+        let mut program = Program::new(name, self.binary.clone(), self.log.clone());
+        if self.replication.is_some() {
+            program = program.args([self.settings_file()]);
+        } else {
+            program = program.args(["-"]);
+            program.input = self.settings();
+        }
         program.folder = Some(self.folder.clone());
         program.removed_env = SECRET_VARIABLES.to_vec();
         program
+    }
+
+    /// Sentinels have a server write its role there. One that was dead meanwhile comes back in the role that it had, and calls
+    /// itself a master until they see it.
+    fn settings_file(&self) -> PathBuf {
+        let number = self.replication.map_or(0, |replication| replication.number);
+        self.folder.join(SENTINEL_FOLDER).join(format!("redis-{number}.conf"))
     }
 
     fn settings(&self) -> String {
@@ -129,6 +190,14 @@ impl Redis {
                 settings += "cluster-preferred-endpoint-type unknown-endpoint\n";
             }
         }
+        if let Some(Replication { number, replica_of }) = self.replication {
+            settings += &format!(
+                "masterauth {password}\nrepl-diskless-sync-delay 0\ndbfilename redis-{number}.rdb\nrdb-del-sync-files yes\n"
+            );
+            if let Some(master) = replica_of {
+                settings += &format!("replicaof 127.0.0.1 {master}\n");
+            }
+        }
         settings
     }
 
@@ -139,6 +208,12 @@ impl Redis {
     pub(crate) fn url(&self) -> String {
         format!("redis://default:{}@127.0.0.1:{}", self.password, self.port)
     }
+}
+
+fn create_private_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    Ok(())
 }
 
 /// What a node knows of the others, so that a restart does not make it a stranger.

@@ -41,6 +41,9 @@ pub(crate) struct RunOptions {
     /// A primary with a synchronous standby in place of one PostgreSQL server; `stack postgres` fails them over
     #[arg(long, conflicts_with = "database_url")]
     pub postgres_standby: bool,
+    /// A Redis master with two replicas in place of one private server, and three Sentinels that replace it
+    #[arg(long, conflicts_with_all = ["redis_url", "redis_cluster"])]
+    pub redis_sentinel: bool,
     /// Signs and verifies tokens; at least 32 bytes [default: one made once and kept in the data folder]
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<String>,

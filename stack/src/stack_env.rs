@@ -36,8 +36,12 @@ pub struct StackEnv {
     /// Of the standby, while it runs.
     pub standby_pid: Option<i32>,
     pub redis_pid: Option<i32>,
-    /// Of every node, the first one's first: of a cluster, the masters' as it was made, then their replicas'.
+    /// Of every node, the first one's first: of a cluster, the masters' as it was made, then their replicas'. With Sentinels, the
+    /// first master's, then its replicas'.
     pub redis_node_pids: Vec<i32>,
+    /// Of the same servers, with Sentinels: these name no port of a server that is not the master.
+    pub redis_node_ports: Vec<u16>,
+    pub sentinel_pids: Vec<i32>,
     pub haproxy_pid: Option<i32>,
     pub api_pids: Vec<i32>,
     pub api_urls: Vec<String>,
@@ -81,6 +85,8 @@ impl StackEnv {
             ("STANDBY_PID", list(self.standby_pid.as_slice())),
             ("REDIS_PID", list(self.redis_pid.as_slice())),
             ("REDIS_NODE_PIDS", list(&self.redis_node_pids)),
+            ("REDIS_NODE_PORTS", list(&self.redis_node_ports)),
+            ("SENTINEL_PIDS", list(&self.sentinel_pids)),
             ("HAPROXY_PID", list(self.haproxy_pid.as_slice())),
             ("API_PIDS", list(&self.api_pids)),
             ("API_URLS", list(&self.api_urls)),
@@ -118,6 +124,8 @@ impl StackEnv {
             standby_pid: items(text("STANDBY_PID"))?.pop(),
             redis_pid: items(text("REDIS_PID"))?.pop(),
             redis_node_pids: items(text("REDIS_NODE_PIDS"))?,
+            redis_node_ports: items(text("REDIS_NODE_PORTS"))?,
+            sentinel_pids: items(text("SENTINEL_PIDS"))?,
             haproxy_pid: items(text("HAPROXY_PID"))?.pop(),
             api_pids: items(text("API_PIDS"))?,
             api_urls: items(text("API_URLS"))?,
@@ -135,6 +143,7 @@ impl StackEnv {
             .into_iter()
             .flatten()
             .chain(self.redis_node_pids.iter().copied())
+            .chain(self.sentinel_pids.iter().copied())
             .chain(self.api_pids.iter().copied())
             .chain(self.gateway_pids.iter().copied())
             .collect()

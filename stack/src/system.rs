@@ -18,6 +18,7 @@ use crate::ports::{self, Ports};
 use crate::postgres::{SERVICE_ROLE, Servers};
 use crate::probe::Probe;
 use crate::redis::{Layout, Redis};
+use crate::redis_sentinel::Sentinel;
 use crate::run_options::RunOptions;
 use crate::services::ServiceEnv;
 use crate::stack_env::StackEnv;
@@ -66,6 +67,7 @@ struct System {
     env: StackEnv,
     postgres: Option<Servers>,
     redis: Vec<Supervisor>,
+    sentinels: Vec<Supervisor>,
     apis: Vec<Supervisor>,
     gateways: Vec<Supervisor>,
     proxy: Option<Supervisor>,
@@ -82,6 +84,7 @@ impl System {
             env: StackEnv::default(),
             postgres: None,
             redis: Vec::new(),
+            sentinels: Vec::new(),
             apis: Vec::new(),
             gateways: Vec::new(),
             proxy: None,
@@ -180,6 +183,7 @@ impl System {
         match self.options.redis_url.clone().filter(|url| !url.is_empty()) {
             Some(url) => self.env.redis_url = url,
             None if self.options.redis_cluster => self.start_redis_cluster().await?,
+            None if self.options.redis_sentinel => self.start_redis_sentinel().await?,
             None => {
                 let redis = Redis::prepare(&self.data, self.ports.free()?)?;
                 let supervisor = self.launcher.supervise(redis.server())?;
@@ -231,6 +235,30 @@ impl System {
         }
         self.env.redis_url = Redis::cluster_url(&nodes);
         terminal::print(format!("  redis       ready ({} nodes)", nodes.len()));
+        Ok(())
+    }
+
+    async fn start_redis_sentinel(&mut self) -> Result<()> {
+        let servers = Redis::prepare_replicated(&self.data, &mut self.ports)?;
+        for server in &servers {
+            let supervisor = self.launcher.supervise(server.server())?;
+            self.redis.push(supervisor);
+        }
+        for (supervisor, server) in self.redis.iter().zip(&servers) {
+            supervisor.ready(&server.replication_probe(), STARTUP_TIMEOUT).await?;
+        }
+        // They learn of replicas at once only from a master that has them already.
+        let sentinels = Sentinel::prepare(&self.data, &mut self.ports, &servers)?;
+        for sentinel in &sentinels {
+            let supervisor = self.launcher.supervise(sentinel.server())?;
+            self.sentinels.push(supervisor);
+        }
+        for (supervisor, sentinel) in self.sentinels.iter().zip(&sentinels) {
+            supervisor.ready(&sentinel.probe(), STARTUP_TIMEOUT).await?;
+        }
+        self.env.redis_url = Sentinel::url(&sentinels, &servers);
+        self.env.redis_node_ports = servers.iter().map(Redis::port).collect();
+        terminal::print(format!("  redis       ready ({} servers, {} Sentinels)", servers.len(), sentinels.len()));
         Ok(())
     }
 
@@ -297,6 +325,7 @@ impl System {
             None => self.env.primary_database_url.clone_from(&self.env.database_url),
         }
         self.env.redis_node_pids = self.redis.iter().map(Supervisor::pid).collect();
+        self.env.sentinel_pids = self.sentinels.iter().map(Supervisor::pid).collect();
         self.env.redis_pid = self.env.redis_node_pids.first().copied();
         self.env.haproxy_pid = pid(&self.proxy);
         self.env.api_pids = self.apis.iter().map(Supervisor::pid).collect();
@@ -317,6 +346,7 @@ impl System {
         if let Some(proxy) = self.proxy.take() {
             proxy.stop(HaProxy::HARD_STOP, STOP_TIMEOUT).await;
         }
+        stop_all(&mut self.sentinels, STOP_TIMEOUT).await;
         stop_all(&mut self.redis, STOP_TIMEOUT).await;
         if let Some(servers) = &mut self.postgres {
             servers.stop().await;
@@ -326,7 +356,8 @@ impl System {
     /// Kills all processes that still run.
     async fn kill(&mut self) {
         let single = self.proxy.take().into_iter().chain(self.postgres.iter_mut().flat_map(Servers::take_supervisors));
-        let several = self.gateways.drain(..).chain(self.apis.drain(..)).chain(self.redis.drain(..));
+        let services = self.gateways.drain(..).chain(self.apis.drain(..));
+        let several = services.chain(self.sentinels.drain(..)).chain(self.redis.drain(..));
         for supervisor in single.chain(several) {
             supervisor.stop(Signal::SIGKILL, STOP_TIMEOUT).await;
         }

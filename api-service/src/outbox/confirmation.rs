@@ -5,7 +5,7 @@
 //! 2. The outbox row is *marked* as published. It must not be deleted yet: Redis replicates asynchronously. A master that accepted
 //!    an event may fail before a replica has it, and the event is lost.
 //! 3. The row is *confirmed* and deleted once the same connection has answered [`CONFIRM_AFTER`] later: the master was alive long
-//!    enough to replicate. If the connection is lost earlier, the marked rows are requeued and published again. The event log in
+//!    enough to replicate. With Sentinels, its replicas must also have what it held then. If the connection is lost earlier, the marked rows are requeued and published again. The event log in
 //!    Redis recognizes events that it already holds, so nothing is delivered twice.
 //!
 //! One task and one bounded queue do all three. Redis (1) and PostgreSQL (2, 3) are used at the same time, so neither waits for

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shared::contract::event::publish_batch::PublishMode;
 use shared::kit::shutdown::Shutdown;
+use shared::kit::telemetry::log_throttle::LogThrottle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::confirmation::PublishedBatch;
@@ -47,12 +48,13 @@ pub(super) struct FastPath {
     pending: Vec<PendingEntry>,
     /// The latest connection to Redis for which everything that may be lost was requeued.
     connection: u64,
+    relay_failures: LogThrottle,
     shutdown: Shutdown,
 }
 
 impl FastPath {
     pub(super) fn new(outbox: Arc<OutboxRelay>, events: EventReceiver, connection: u64, shutdown: Shutdown) -> Self {
-        Self { outbox, events, pending: Vec::new(), connection, shutdown }
+        Self { outbox, events, pending: Vec::new(), connection, relay_failures: LogThrottle::default(), shutdown }
     }
 
     pub(super) async fn run(mut self) {
@@ -186,7 +188,11 @@ impl FastPath {
             Ok(Some(RelayBatch { is_full: true })) => return false,
             Ok(Some(RelayBatch { is_full: false })) if health.generation == self.connection => return true,
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "outbox relay failed, will retry"),
+            Err(error) => {
+                if let Some(times) = self.relay_failures.record(1) {
+                    tracing::warn!(%error, times, "outbox relay failed, will retry");
+                }
+            }
         }
         sleep(RETRY_DELAY).await;
         false

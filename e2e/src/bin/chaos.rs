@@ -1,12 +1,13 @@
 //! Random faults for a long time: `make chaos`, `MINUTES=30 SEED=… make chaos`. Fails when anything is lost, doubled, out of
 //! order, or hangs. The table is left in `target/chaos.md`. `FAULTS=word,word` picks those whose name has one of the words.
 //! `CLUSTER=1` has a Redis Cluster in place of one server, and its own faults; that table is `target/chaos-cluster.md`. Links
-//! to its nodes listen at 127.0.0.2 and 127.0.0.3, which Linux has by default.
+//! to its nodes listen at 127.0.0.2 and 127.0.0.3, which Linux has by default. `SENTINEL=1` has a master with replicas and
+//! Sentinels, and the faults of these; that table is `target/chaos-sentinel.md`.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use e2e::chaos::{Fault, Plan, Topology, run};
 use time::OffsetDateTime;
 
@@ -14,7 +15,12 @@ use time::OffsetDateTime;
 async fn main() -> Result<ExitCode> {
     let minutes = number("MINUTES", 30)?;
     let seed = number("SEED", rand::random_range(0..1_000_000))?;
-    let topology = if number("CLUSTER", 0)? == 0 { Topology::Single } else { Topology::Cluster };
+    let topology = match (number("CLUSTER", 0)?, number("SENTINEL", 0)?) {
+        (0, 0) => Topology::Single,
+        (_, 0) => Topology::Cluster,
+        (0, _) => Topology::Sentinel,
+        _ => bail!("set CLUSTER or SENTINEL, not both"),
+    };
     let words = std::env::var("FAULTS").unwrap_or_default().to_lowercase();
     let faults: Vec<Fault> = Fault::ALL
         .into_iter()
@@ -45,6 +51,7 @@ async fn main() -> Result<ExitCode> {
     let output = match topology {
         Topology::Single => "target/chaos.md",
         Topology::Cluster => "target/chaos-cluster.md",
+        Topology::Sentinel => "target/chaos-sentinel.md",
     };
     std::fs::write(output, &text).with_context(|| format!("cannot write {output}"))?;
     for failure in report.failures() {

@@ -9,6 +9,8 @@ pub enum Topology {
     Single,
     /// A Redis Cluster of three masters and a replica of each.
     Cluster,
+    /// A master with two replicas, and three Sentinels.
+    Sentinel,
 }
 
 impl Display for Topology {
@@ -16,6 +18,7 @@ impl Display for Topology {
         f.pad(match self {
             Self::Single => "one Redis server",
             Self::Cluster => "a Redis Cluster of 3 masters and 3 replicas",
+            Self::Sentinel => "a Redis master with 2 replicas and 3 Sentinels",
         })
     }
 }
@@ -35,7 +38,7 @@ pub enum Fault {
     HaproxyKilled,
     /// Redis stands still for six seconds.
     RedisStopped,
-    /// `kill -9` of a master of the cluster, which comes back at once and empty: before its replica could take over, which
+    /// `kill -9` of a master of the cluster, or of the Sentinels, which comes back at once and empty: before its replica could take over, which
     /// then has nothing either.
     MasterKilled,
     /// `kill -9` of a master, which comes back when its replica has taken over.
@@ -47,6 +50,10 @@ pub enum Fault {
     MasterStopped,
     /// `kill -9` of all nodes at once, which come back empty.
     NodesKilled,
+    /// An operator has the Sentinels replace a master that is well.
+    MasterReplaced,
+    /// `kill -9` of all Sentinels.
+    SentinelsKilled,
     /// The slots of all conversations that one master serves move to the others.
     SlotsMoved,
     /// No packet between gateways and Redis for some seconds; then all of them arrive.
@@ -98,7 +105,7 @@ pub enum Fault {
 
 impl Fault {
     /// All there are.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::ApiKilled,
         Self::GatewayKilled,
         Self::RedisKilled,
@@ -110,6 +117,8 @@ impl Fault {
         Self::SlotsUnserved,
         Self::MasterStopped,
         Self::NodesKilled,
+        Self::MasterReplaced,
+        Self::SentinelsKilled,
         Self::SlotsMoved,
         Self::GatewaysCutOff,
         Self::GatewaysReset,
@@ -140,15 +149,20 @@ impl Fault {
     pub fn on(self, topology: Topology) -> bool {
         match self {
             Self::RedisKilled | Self::RedisStopped | Self::RedisFull => topology == Topology::Single,
-            Self::MasterKilled
-            | Self::MasterLost
-            | Self::SlotsUnserved
-            | Self::MasterStopped
-            | Self::NodesKilled
-            | Self::SlotsMoved
-            | Self::GatewaysLostMaster
-            | Self::ApisLostMaster
-            | Self::NodeFull => topology == Topology::Cluster,
+            Self::MasterKilled | Self::MasterLost | Self::MasterStopped | Self::NodesKilled | Self::NodeFull => {
+                topology != Topology::Single
+            }
+            Self::SlotsUnserved | Self::SlotsMoved | Self::GatewaysLostMaster | Self::ApisLostMaster => {
+                topology == Topology::Cluster
+            }
+            Self::MasterReplaced | Self::SentinelsKilled => topology == Topology::Sentinel,
+            // Sentinels name the servers themselves, so no link stands before these.
+            Self::GatewaysCutOff
+            | Self::GatewaysReset
+            | Self::GatewaysForgotten
+            | Self::ApisForgotten
+            | Self::RedisSlow
+            | Self::LogReaderStalled => topology != Topology::Sentinel,
             _ => true,
         }
     }
@@ -168,6 +182,8 @@ impl Fault {
             Self::SlotsUnserved => "kill -9 a Redis master and its replica for 8 s",
             Self::MasterStopped => "freeze a Redis master (replica takes over)",
             Self::NodesKilled => "kill -9 all Redis nodes (come back empty)",
+            Self::MasterReplaced => "planned failover of the Redis master",
+            Self::SentinelsKilled => "kill -9 all Redis Sentinels",
             Self::SlotsMoved => "migrate slots of live conversations",
             Self::GatewaysCutOff => "gateways/Redis silent, then resumed",
             Self::GatewaysReset => "gateways/Redis silent, then reset",
@@ -222,6 +238,7 @@ impl Fault {
             Self::GatewaysDeployed => gateways,
             Self::NodesKilled => redis_nodes,
             Self::SlotsUnserved => 2,
+            Self::SentinelsKilled => 3,
             Self::ApiKilled
             | Self::GatewayKilled
             | Self::RedisKilled
@@ -253,6 +270,8 @@ impl Fault {
             | Self::SlotsUnserved
             | Self::MasterStopped
             | Self::NodesKilled
+            | Self::MasterReplaced
+            | Self::SentinelsKilled
             | Self::SlotsMoved
             | Self::RedisFull
             | Self::NodeFull
@@ -292,7 +311,9 @@ mod tests {
     fn every_fault_is_listed_once_with_topology() {
         let names: std::collections::HashSet<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         assert_eq!(names.len(), Fault::ALL.len());
-        assert!(Fault::ALL.iter().all(|fault| fault.on(Topology::Single) || fault.on(Topology::Cluster)));
+        let topologies = [Topology::Single, Topology::Cluster, Topology::Sentinel];
+        assert!(Fault::ALL.iter().all(|fault| topologies.iter().any(|topology| fault.on(*topology))));
+        assert!(Fault::MasterLost.on(Topology::Sentinel) && !Fault::SlotsMoved.on(Topology::Sentinel));
         // Both have their links cut, and only one has masters.
         assert!(Fault::GatewaysForgotten.on(Topology::Single) && Fault::GatewaysForgotten.on(Topology::Cluster));
         assert!(Fault::MasterLost.can_overlap(Fault::ApiKilled) && !Fault::SlotsUnserved.can_overlap(Fault::ApiKilled));

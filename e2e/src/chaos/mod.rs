@@ -10,6 +10,7 @@
 //! | `aborts` | clients that hang up in the middle of requests |
 //! | `log_pipes` | the logs of the services, with a reader that can stall |
 //! | `neighbours` | conversations that must not notice a fault |
+//! | `redis_sentinel` | what is done to a master that Sentinels watch, and to the Sentinels |
 //! | `redis_cluster` | what is done to the nodes and slots of a Redis Cluster |
 //! | `fault` | [`Fault`]: what strikes, on which [`Topology`], and whom it must not touch |
 //! | `receiver` | a client that reconnects with its cursor and loads what it missed |
@@ -33,6 +34,7 @@ mod observations;
 mod proxy_set;
 mod receiver;
 mod redis_cluster;
+mod redis_sentinel;
 mod redis_server;
 mod report;
 mod requests;

@@ -26,6 +26,11 @@ impl ProxySet {
         Ok(Self { url: link.through(url)?, links: vec![link] })
     }
 
+    /// No links: clients ask Redis itself.
+    pub(super) fn without_links(url: &str) -> Self {
+        Self { links: Vec::new(), url: url.to_owned() }
+    }
+
     /// To all the nodes that a cluster's URL names, for clients at `host`.
     pub(super) async fn to_cluster(url: &str, host: &str) -> Result<Self> {
         let (credentials, places) = url.split_once('@').context("a URL with a password")?;

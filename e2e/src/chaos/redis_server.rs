@@ -1,4 +1,4 @@
-//! What is done to what Redis holds, and to its memory: of one server, or of the nodes of a cluster.
+//! What is done to what Redis holds, and to its memory: of one server, of the master of Sentinels, or of the nodes of a cluster.
 
 use anyhow::{Context, Result};
 use stack::Stack;
@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::fault::Topology;
 use super::timing::FROZEN;
 use crate::cluster::{Node, Nodes};
+use crate::sentinels::Sentinels;
 
 /// Streams from the gateways to the API services.
 const STREAMS: [&str; 3] = ["receipts", "audit", "conversation_checks"];
@@ -20,27 +21,47 @@ const INVALID_ENTRIES: usize = 5;
 
 /// Redis, past the links of the services.
 pub(super) struct RedisServer {
-    nodes: Nodes,
-    topology: Topology,
+    nodes: Vec<Node>,
+    redis: Redis,
+}
+
+/// What it is.
+enum Redis {
+    Single,
+    Cluster(Nodes),
+    Sentinel(Sentinels),
 }
 
 impl RedisServer {
     pub(super) fn of(backends: &Stack, topology: Topology) -> Result<Self> {
-        Ok(Self { nodes: Nodes::of(&backends.env().redis_url)?, topology })
+        let env = backends.env();
+        Ok(match topology {
+            Topology::Single => Self { nodes: Nodes::of(&env.redis_url)?.all().to_vec(), redis: Redis::Single },
+            Topology::Cluster => {
+                let nodes = Nodes::of(&env.redis_url)?;
+                Self { nodes: nodes.all().to_vec(), redis: Redis::Cluster(nodes) }
+            }
+            Topology::Sentinel => {
+                let sentinels = Sentinels::of(&env)?;
+                Self { nodes: sentinels.servers().to_vec(), redis: Redis::Sentinel(sentinels) }
+            }
+        })
     }
 
     /// The node that serves a key.
     async fn owner_of(&self, key: &str) -> Result<Node> {
-        match self.topology {
-            Topology::Single => self.nodes.all().first().cloned().context("one server"),
-            Topology::Cluster => self.nodes.owner_of(key).await,
+        match &self.redis {
+            Redis::Single => self.nodes.first().cloned().context("one server"),
+            Redis::Cluster(nodes) => nodes.owner_of(key).await,
+            Redis::Sentinel(sentinels) => sentinels.master().await,
         }
     }
 
     async fn writable(&self) -> Result<Vec<Node>> {
-        match self.topology {
-            Topology::Single => Ok(self.nodes.all().to_vec()),
-            Topology::Cluster => self.nodes.masters().await,
+        match &self.redis {
+            Redis::Single => Ok(self.nodes.clone()),
+            Redis::Cluster(nodes) => nodes.masters().await,
+            Redis::Sentinel(sentinels) => Ok(vec![sentinels.master().await?]),
         }
     }
 
@@ -89,7 +110,7 @@ impl RedisServer {
 
     /// Ends all connections of clients, which then have to come back.
     pub(super) async fn disconnect_clients(&self) -> Result<()> {
-        for node in self.nodes.all() {
+        for node in &self.nodes {
             for kind in ["normal", "pubsub"] {
                 // A node that is down has no clients.
                 let _ = node.ask(&["CLIENT", "KILL", "TYPE", kind]).await;

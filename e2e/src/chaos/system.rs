@@ -21,6 +21,7 @@ use super::log_pipes::LogPipes;
 use super::neighbours::Neighbours;
 use super::proxy_set::ProxySet;
 use super::redis_cluster::Cluster;
+use super::redis_sentinel::Failover;
 use super::redis_server::RedisServer;
 use super::timing::{FROZEN, WAIT_TIMEOUT};
 use crate::test_location::TestLocation;
@@ -59,6 +60,7 @@ impl System {
             only_backends: true,
             redis_cluster: is_cluster,
             redis_nodes_by_port: is_cluster,
+            redis_sentinel: topology == Topology::Sentinel,
             ..StackOptions::default()
         });
         let backends = backends.await?;
@@ -71,6 +73,7 @@ impl System {
                 ProxySet::to_cluster(&env.redis_url, FOR_GATEWAYS).await?,
                 ProxySet::to_cluster(&env.redis_url, FOR_APIS).await?,
             ),
+            Topology::Sentinel => (ProxySet::without_links(&env.redis_url), ProxySet::without_links(&env.redis_url)),
         };
         let apis_to_postgres = ProxySet::to_server(&env.database_url).await?;
         let urls = [
@@ -136,6 +139,12 @@ impl System {
             Fault::PostgresKilled => self.kill(&self.backends, |env| env.postgres_pid).await,
             Fault::HaproxyKilled => self.kill(&self.services, |env| env.haproxy_pid).await,
             Fault::RedisStopped => self.freeze_redis().await,
+            Fault::MasterReplaced => self.sentinels().await?.replace_master().await,
+            Fault::SentinelsKilled => self.sentinels().await?.kill_sentinels().await,
+            Fault::MasterKilled if self.has_sentinels() => self.sentinels().await?.kill_master().await,
+            Fault::MasterLost if self.has_sentinels() => self.sentinels().await?.lose_master().await,
+            Fault::MasterStopped if self.has_sentinels() => self.sentinels().await?.freeze_master().await,
+            Fault::NodesKilled if self.has_sentinels() => self.sentinels().await?.kill_servers().await,
             Fault::MasterKilled => {
                 let cluster = self.cluster().await?;
                 cluster.kill(&[cluster.master(choice).await?]).await
@@ -208,6 +217,14 @@ impl System {
 
     fn redis(&self) -> Result<RedisServer> {
         RedisServer::of(&self.backends, self.topology)
+    }
+
+    fn has_sentinels(&self) -> bool {
+        self.topology == Topology::Sentinel
+    }
+
+    async fn sentinels(&self) -> Result<Failover<'_>> {
+        Failover::when_whole(&self.backends).await
     }
 
     async fn cluster(&self) -> Result<Cluster<'_>> {

@@ -117,6 +117,14 @@ impl Nodes {
 }
 
 impl Node {
+    pub(crate) fn at(place: usize, host: &str, port: &str, password: &str) -> Self {
+        Self { place, host: host.to_owned(), port: port.to_owned(), password: password.to_owned() }
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        &self.port
+    }
+
     /// What it answers.
     ///
     /// # Errors

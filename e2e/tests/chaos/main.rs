@@ -1,7 +1,7 @@
-//! Every fault once, in random order, under load: on one Redis server, and those that a Redis Cluster adds. The long version
-//! is `make chaos`.
+//! Every fault once, in random order, under load: on one Redis server, and those that a Redis Cluster or Sentinels add. The
+//! long version is `make chaos`.
 //!
-//! The two take turns: the load of one would be a fault to the other.
+//! They take turns: the load of one would be a fault to the other.
 
 #![allow(clippy::expect_used, reason = "a test fails where it finds the fault")]
 
@@ -19,7 +19,12 @@ async fn acknowledged_messages_survive_every_fault() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_messages_survive_every_cluster_fault() {
-    nothing_is_lost(Topology::Cluster, |fault| !fault.on(Topology::Single)).await;
+    nothing_is_lost(Topology::Cluster, |fault| fault.on(Topology::Cluster) && !fault.on(Topology::Single)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_messages_survive_every_sentinel_fault() {
+    nothing_is_lost(Topology::Sentinel, |fault| fault.on(Topology::Sentinel) && !fault.on(Topology::Single)).await;
 }
 
 async fn nothing_is_lost(topology: Topology, strikes: impl Fn(Fault) -> bool) {

@@ -22,6 +22,7 @@ mod redis;
 mod relay_lease;
 mod restore;
 mod revocations;
+mod sentinel;
 mod service_process;
 mod services;
 mod stalled_log;

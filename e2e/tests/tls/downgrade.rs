@@ -36,16 +36,11 @@ pub(crate) fn postgresql_gets_no_plaintext_after_a_failed_handshake(backends: &S
     }
 }
 
-pub(crate) fn redis_gets_no_plaintext_after_a_failed_handshake(
-    redis: &TlsRedis,
-    is_cluster: bool,
-    certificates: &Certificates,
-) {
+pub(crate) fn redis_gets_no_plaintext_after_a_failed_handshake(redis: &TlsRedis, certificates: &Certificates) {
     for service in ["api-service", "ws-gateway"] {
         let (port, first_bytes) = record_first_bytes(redis.port);
-        let scheme = if is_cluster { "rediss-cluster" } else { "rediss" };
         let mut command = binary(service);
-        command.arg("serve").env("REDIS_URL", format!("{scheme}://localhost:{port}"));
+        command.arg("serve").env("REDIS_URL", redis.kind().url("localhost", port));
         command.env("REDIS_CA_FILE", certificates.stranger()).env("DATABASE_URL", "postgres://127.0.0.1:1/none");
         command.env("JWT_SECRET", SECRET).env("MODE", "development");
         command.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use certificates::Certificates;
 use e2e::{TestLocation, WAIT_TIMEOUT};
-use servers::{TlsRedis, encrypt_postgres, wait_until};
+use servers::{RedisKind, TlsRedis, encrypt_postgres, wait_until};
 use stack::{Stack, StackOptions};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -29,11 +29,11 @@ fn tls_works_and_unproven_servers_are_rejected() {
     downgrade::postgresql_gets_no_plaintext_after_a_failed_handshake(&backends, &certificates);
     let database = encrypt_postgres(&backends, certificates.certificate(), &certificates);
     migrations_are_verified(&database, &certificates);
-    for is_cluster in [false, true] {
-        let redis = TlsRedis::start(&certificates, is_cluster);
-        services_are_verified(&redis, is_cluster, &certificates);
-        downgrade::redis_gets_no_plaintext_after_a_failed_handshake(&redis, is_cluster, &certificates);
-        chat_works(&database, &redis.url("localhost", is_cluster), &certificates);
+    for kind in [RedisKind::Single, RedisKind::Cluster, RedisKind::Sentinel] {
+        let redis = TlsRedis::start(&certificates, kind);
+        services_are_verified(&redis, &certificates);
+        downgrade::redis_gets_no_plaintext_after_a_failed_handshake(&redis, &certificates);
+        chat_works(&database, &redis.url("localhost"), &certificates);
     }
     refusals::authority_without_tls_is_refused_by_both_services(&certificates);
     refusals::operators_read_why_postgresql_is_not_believed(&backends, &certificates);
@@ -95,12 +95,6 @@ fn migrations_are_verified(database: &str, certificates: &Certificates) {
     assert!(!migrate(database, "?sslmode=disable", Some(&right)).status.success());
 }
 
-impl TlsRedis {
-    fn url(&self, host: &str, is_cluster: bool) -> String {
-        format!("{}://{host}:{}", if is_cluster { "rediss-cluster" } else { "rediss" }, self.port)
-    }
-}
-
 /// A service that ends with the value.
 struct Service(Child);
 
@@ -111,17 +105,21 @@ impl Drop for Service {
     }
 }
 
-fn services_are_verified(redis: &TlsRedis, is_cluster: bool, certificates: &Certificates) {
+fn services_are_verified(redis: &TlsRedis, certificates: &Certificates) {
     let (right, wrong) = (certificates.authority(), certificates.stranger());
-    // Of a cluster the map comes first.
-    let marks = match is_cluster {
-        false => [("api-service", "no connection to Redis"), ("ws-gateway", "redis connection failed")],
-        true => [("api-service", "no node of Redis says who serves what"), ("ws-gateway", "slot map read failed")],
+    // Of a cluster the map comes first, and the Sentinels.
+    let sentinel = "a Redis Sentinel does not name the master";
+    let marks = match redis.kind() {
+        RedisKind::Single => [("api-service", "no connection to Redis"), ("ws-gateway", "redis connection failed")],
+        RedisKind::Cluster => {
+            [("api-service", "no node of Redis says who serves what"), ("ws-gateway", "slot map read failed")]
+        }
+        RedisKind::Sentinel => [("api-service", sentinel), ("ws-gateway", sentinel)],
     };
     for (service, marks) in marks {
         for (host, ca) in [("localhost", &wrong), ("127.0.0.1", &right)] {
             let mut command = binary(service);
-            command.arg("serve").env("REDIS_URL", redis.url(host, is_cluster)).env("REDIS_CA_FILE", ca);
+            command.arg("serve").env("REDIS_URL", redis.url(host)).env("REDIS_CA_FILE", ca);
             command
                 .env("JWT_SECRET", SECRET)
                 .env("MODE", "development")

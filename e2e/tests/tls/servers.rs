@@ -10,23 +10,39 @@ use stack::{Signal, Stack};
 
 use crate::certificates::Certificates;
 
-/// A `redis-server` that ends with the value.
+/// What a `redis-server` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RedisKind {
+    Single,
+    /// The only node of a cluster.
+    Cluster,
+    /// A master, and the only Sentinel that names it.
+    Sentinel,
+}
+
+/// A `redis-server` that ends with the value, and its Sentinel.
 pub(crate) struct TlsRedis {
-    process: Child,
+    kind: RedisKind,
+    processes: Vec<Child>,
+    /// Where clients ask first.
     pub(crate) port: u16,
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 impl TlsRedis {
-    /// A single server, or the only node of a cluster.
-    pub(crate) fn start(certificates: &Certificates, is_cluster: bool) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    pub(crate) fn start(certificates: &Certificates, kind: RedisKind) -> Self {
+        let is_cluster = kind == RedisKind::Cluster;
+        let port = free_port();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", "0", "--tls-port", &port.to_string(), "--save", ""]);
         command.args(["--tls-cert-file", &certificates.certificate(), "--tls-key-file", &certificates.key()]);
         command.args(["--tls-ca-cert-file", &certificates.authority(), "--tls-auth-clients", "no"]);
         command.current_dir(certificates.folder());
         if is_cluster {
-            let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let bus = free_port();
             let file = format!("{port}.nodes");
             command.args(["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-config-file", &file]);
             command.args(["--cluster-port", &bus.to_string()]);
@@ -34,7 +50,7 @@ impl TlsRedis {
             command.args(["--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"]);
         }
         let process = command.stdout(Stdio::null()).spawn().unwrap();
-        let redis = Self { process, port };
+        let mut redis = Self { kind, processes: vec![process], port };
         wait_until("Redis answers", || redis.ask(certificates, &["PING"]) == "PONG");
         if is_cluster {
             assert_eq!(redis.ask(certificates, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "OK");
@@ -42,7 +58,38 @@ impl TlsRedis {
                 redis.ask(certificates, &["CLUSTER", "INFO"]).contains("cluster_state:ok")
             });
         }
+        if kind == RedisKind::Sentinel {
+            redis.start_sentinel(certificates);
+        }
         redis
+    }
+
+    /// Its certificate is for a name, so it must give that name.
+    fn start_sentinel(&mut self, certificates: &Certificates) {
+        let (master, port) = (self.port, free_port());
+        let file = certificates.folder().join(format!("sentinel-{port}.conf"));
+        let (certificate, key, authority) = (certificates.certificate(), certificates.key(), certificates.authority());
+        let settings = format!(
+            "bind 127.0.0.1\nport 0\ntls-port {port}\ntls-cert-file {certificate}\ntls-key-file {key}\n\
+             tls-ca-cert-file {authority}\ntls-auth-clients no\ntls-replication yes\n\
+             sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\nsentinel monitor chat localhost {master} 1\n"
+        );
+        fs::write(&file, settings).unwrap();
+        let mut command = Command::new("redis-server");
+        command.arg(file).arg("--sentinel").current_dir(certificates.folder());
+        self.processes.push(command.stdout(Stdio::null()).spawn().unwrap());
+        self.port = port;
+        wait_until("the Sentinel knows the master", || {
+            self.ask(certificates, &["INFO", "sentinel"]).contains("status=ok")
+        });
+    }
+
+    pub(crate) fn url(&self, host: &str) -> String {
+        self.kind.url(host, self.port)
+    }
+
+    pub(crate) fn kind(&self) -> RedisKind {
+        self.kind
     }
 
     fn ask(&self, certificates: &Certificates, words: &[&str]) -> String {
@@ -53,10 +100,22 @@ impl TlsRedis {
     }
 }
 
+impl RedisKind {
+    pub(crate) fn url(self, host: &str, port: u16) -> String {
+        match self {
+            Self::Single => format!("rediss://{host}:{port}"),
+            Self::Cluster => format!("rediss-cluster://{host}:{port}"),
+            Self::Sentinel => format!("rediss-sentinel://{host}:{port}?sentinelServiceName=chat"),
+        }
+    }
+}
+
 impl Drop for TlsRedis {
     fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _gone = self.process.wait();
+        for process in &mut self.processes {
+            let _gone = process.kill();
+            let _gone = process.wait();
+        }
     }
 }
 

@@ -35,7 +35,7 @@ use tokio::sync::Notify;
 
 use crate::hub::Hub;
 use crate::presence::PresenceRegistry;
-use crate::redis::RedisConnector;
+use crate::redis::{MasterWatch, RedisConnector};
 pub(crate) use backfill_reader::BACKFILL_CONCURRENCY;
 use event_decoder::EventDecoder;
 pub(crate) use event_log_reader::{EventLog, EventLogError, LogTtl, Replay};
@@ -46,7 +46,7 @@ pub(crate) use typing::TypingPublisher;
 
 /// Starts the subscriber and the backfills, until `shutdown`.
 pub(crate) fn start(
-    redis: RedisConnector,
+    (redis, master): (RedisConnector, MasterWatch),
     event_log: EventLog,
     decoder: Arc<EventDecoder>,
     hub: &Arc<Hub>,
@@ -58,7 +58,7 @@ pub(crate) fn start(
     let subscriber = Subscriber { redis, decoder, hub: hub.clone(), presence };
     let map_refresh = Arc::new(Notify::new());
     match topology {
-        Topology::Single => shutdown.spawn_until("subscriber", single::reconnect_loop(subscriber)),
+        Topology::Single => shutdown.spawn_until("subscriber", single::reconnect_loop(subscriber, master)),
         Topology::Cluster => {
             shutdown.spawn_until("subscriber", cluster::reconnect_loop(subscriber, map_refresh.clone()));
         }

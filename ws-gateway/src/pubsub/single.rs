@@ -1,16 +1,18 @@
-//! Subscriptions of a single Redis server. When the connection fails, every socket receives `degraded`.
+//! Subscriptions of a single Redis server, or of the master that Sentinels name. When the connection fails or the master
+//! is replaced, every socket receives `degraded`.
 
 use metrics::{counter, gauge};
 
 use super::receiver::{heartbeat_loop, receive_loop};
 use super::subscriber::{Backoff, CHANNELS_PER_COMMAND, Subscriber, SubscriberError};
 use super::subscriptions::subscribe;
-use crate::redis::{SubscriberReader, SubscriberWriter};
+use crate::redis::{MasterWatch, SubscriberReader, SubscriberWriter};
 
-pub(super) async fn reconnect_loop(subscriber: Subscriber) {
+pub(super) async fn reconnect_loop(subscriber: Subscriber, mut master: MasterWatch) {
     let mut backoff = Backoff::new();
-    let Some(server) = subscriber.redis.only_server() else { return tracing::error!("no redis server configured") };
+    gauge!("ehr_chat_gateway_redis_nodes_down").set(1.0);
     loop {
+        let server = master.server().await;
         match subscriber.redis.connect_subscriber(&server).await {
             Ok((writer, reader)) => {
                 tracing::info!("subscriber connected");
@@ -19,7 +21,10 @@ pub(super) async fn reconnect_loop(subscriber: Subscriber) {
                 backoff.reset();
                 subscriber.hub.connected();
                 subscriber.presence.reconnected(|_| true);
-                let error = run_connection(&subscriber, writer, reader).await;
+                let error = tokio::select! {
+                    error = run_connection(&subscriber, writer, reader) => error,
+                    () = master.replaced(&server) => SubscriberError::MasterReplaced,
+                };
                 gauge!("ehr_chat_gateway_redis_up").set(0.0);
                 gauge!("ehr_chat_gateway_redis_nodes_down").set(1.0);
                 counter!("ehr_chat_gateway_redis_disconnects_total").increment(1);

@@ -33,6 +33,8 @@ pub(super) enum SubscriberError {
     Rejected(String),
     #[error("redis did not confirm the subscription")]
     Unconfirmed,
+    #[error("the sentinels name another master")]
+    MasterReplaced,
 }
 
 /// Exponential backoff between connection attempts.

@@ -7,6 +7,7 @@ use std::time::Duration;
 pub(crate) use fred::error::Error;
 use fred::types::config::Server;
 use shared::kit::net::tls::{self, CaError, CaFile};
+pub(crate) use shared::kit::redis::MasterWatch;
 pub(crate) use shared::kit::redis::RedisNodes;
 use shared::kit::redis::{ClientOptions, RedisUrl, SlotMapReader, Topology};
 use shared::kit::shutdown::Shutdown;
@@ -51,11 +52,6 @@ impl RedisConnector {
     /// If the client library rejects its configuration.
     pub(crate) fn commands(&self, shutdown: &Shutdown) -> Result<RedisNodes, Error> {
         RedisNodes::start(self.settings.clone(), shutdown)
-    }
-
-    /// The single server.
-    pub(crate) fn only_server(&self) -> Option<Server> {
-        self.settings.servers().into_iter().next()
     }
 
     /// A connection for subscriptions only, to one server.

@@ -9,7 +9,7 @@ mod resp;
 mod slot_set;
 mod subscriber_connection;
 
-pub(crate) use connector::{Error, RedisConnector, RedisNodes};
+pub(crate) use connector::{Error, MasterWatch, RedisConnector, RedisNodes};
 pub(crate) use connector::{HEARTBEAT_INTERVAL, SLOT_COUNT, SlotMap, slot_of};
 pub(crate) use slot_set::SlotSet;
 pub(crate) use subscriber_connection::{

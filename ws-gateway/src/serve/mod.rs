@@ -122,7 +122,7 @@ fn start_services(
     };
     let presence = PresenceRegistry::start(&commands, &hub, timing, background);
     pubsub::start(
-        redis,
+        (redis, commands.master()),
         event_log.clone(),
         event_decoder,
         &hub,

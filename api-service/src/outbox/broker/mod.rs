@@ -94,15 +94,20 @@ impl Broker {
     }
 
     async fn publish_all(&self, events: &[PublishRequest<'_>]) -> Result<Vec<PublishOutcome>, Error> {
-        let Some(single) = self.redis.only() else { return self.publish_by_conversation(events).await };
-        match self.pipeline(single, events).await {
-            // A restarted Redis has no script cache, and rejected the first call before any other.
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
-                self.publish_script.load(single).await?;
-                self.pipeline(single, events).await
-            }
-            done => done,
+        if self.topology == Topology::Cluster {
+            return self.publish_by_conversation(events).await;
         }
+        let publish = |single: Client| async move {
+            match self.pipeline(&single, events).await {
+                // A restarted Redis has no script cache, and rejected the first call before any other.
+                Err(error) if error.details().starts_with("NOSCRIPT") => {
+                    self.publish_script.load(&single).await?;
+                    self.pipeline(&single, events).await
+                }
+                done => done,
+            }
+        };
+        self.redis.execute("", publish).await
     }
 
     /// Commands that are passed to the client together are sent together, in order.

@@ -40,12 +40,18 @@ impl Broker {
     /// # Errors
     /// When a single Redis does not answer for all channels.
     pub async fn channels_with_subscribers(&self, channels: Vec<Channel>) -> Result<HashSet<Channel>, Error> {
-        let counts = match self.redis.only() {
-            Some(single) => {
-                try_join_all(channels.chunks(MAX_CHANNELS).map(|some| subscriber_counts(single, some))).await?.concat()
+        let counts = match self.topology {
+            Topology::Single => {
+                let ask = |single: Client| {
+                    let channels = &channels;
+                    async move {
+                        try_join_all(channels.chunks(MAX_CHANNELS).map(|some| subscriber_counts(&single, some))).await
+                    }
+                };
+                self.redis.execute("", ask).await?.concat()
             }
             // An old node of a slot has no subscribers; scripts are redirected to the current one.
-            None => {
+            Topology::Cluster => {
                 let counts = join_all(channels.iter().map(|channel| self.shard_subscriber_count(channel))).await;
                 count_failed(counts.iter().filter(|count| count.is_err()).count());
                 counts.into_iter().map(|count| count.unwrap_or(0)).collect()

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::ManagedClient;
-use super::node::{Node, NodeEvent};
+use super::node::{Node, NodeEvent, NodeKind};
 use super::slot_map_reader::{fetch_view, newest_view};
 use super::{RedisNodes, SlotMap};
 
@@ -96,7 +96,7 @@ impl RedisNodes {
             }
             match self.0.settings.connect(master.clone()) {
                 Ok(redis) => {
-                    let node = Arc::new(Node::new(master.clone(), redis.client.clone(), true));
+                    let node = Arc::new(Node::new(master.clone(), redis.client.clone(), NodeKind::ClusterMaster));
                     new.push((node.clone(), redis));
                     nodes.push(node);
                 }

@@ -1,6 +1,7 @@
 //! How connections to a server of Redis behave. The client library's defaults wait for ever and repeat commands that must not be;
 //! nothing here does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -21,11 +22,24 @@ pub const COMMAND_QUEUE_CAPACITY: usize = 50_000;
 const MIN_BACKOFF_MS: u32 = 50;
 const MAX_BACKOFF_MS: u32 = 1_000;
 
+/// A Sentinel that takes longer is not waited for.
+const SENTINEL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Where Redis is, and how long to wait for it. It shows no password.
 #[derive(Clone)]
 pub struct ClientOptions {
     config: Config,
     timeout: Duration,
+    sentinels: Option<Arc<SentinelOptions>>,
+}
+
+/// Which Sentinels to ask, and for what.
+pub(super) struct SentinelOptions {
+    /// By which they know the master.
+    pub(super) master_name: String,
+    pub(super) servers: Vec<Server>,
+    /// With their own credentials.
+    pub(super) connection: ClientOptions,
 }
 
 impl ClientOptions {
@@ -41,7 +55,8 @@ impl ClientOptions {
         }
         config.fail_fast = false;
         config.version = RespVersion::RESP3;
-        Ok(Self { config, timeout })
+        let sentinels = SentinelOptions::from_config(&config, timeout).map(Arc::new);
+        Ok(Self { config, timeout, sentinels })
     }
 
     /// What Redis is.
@@ -58,10 +73,15 @@ impl ClientOptions {
 
     /// The same servers, with another patience.
     pub(super) fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { config: self.config.clone(), timeout }
+        Self { config: self.config.clone(), timeout, sentinels: self.sentinels.clone() }
     }
 
-    /// The servers that the URL names.
+    /// The Sentinels, if some name the server.
+    pub(super) fn sentinels(&self) -> Option<&Arc<SentinelOptions>> {
+        self.sentinels.as_ref()
+    }
+
+    /// The servers that the URL names; Sentinels hold no data.
     #[must_use]
     pub fn servers(&self) -> Vec<Server> {
         self.config.server.hosts()
@@ -102,16 +122,32 @@ impl ClientOptions {
         Ok(ManagedClient { client, connection })
     }
 
-    /// A connection for one question.
-    pub(super) async fn connect_once(&self, server: Server) -> Result<ManagedClient, Error> {
+    /// A connection that does not come back. Commands wait until it is there.
+    pub(super) fn connect_unmanaged(&self, server: Server) -> Result<ManagedClient, Error> {
         let mut builder = self.builder(server);
         // Says why, and does not try again.
         builder.with_config(|config| config.fail_fast = true);
         let client = builder.build()?;
         let connection = client.connect();
-        let visit = ManagedClient { client, connection };
+        Ok(ManagedClient { client, connection })
+    }
+
+    /// The same, once it is there.
+    pub(super) async fn connect_once(&self, server: Server) -> Result<ManagedClient, Error> {
+        let visit = self.connect_unmanaged(server)?;
         visit.client.wait_for_connect().await?;
         Ok(visit)
+    }
+}
+
+impl SentinelOptions {
+    fn from_config(config: &Config, timeout: Duration) -> Option<Self> {
+        let ServerConfig::Sentinel { hosts, service_name, username, password } = &config.server else { return None };
+        // Sentinels have no databases.
+        let config =
+            Config { username: username.clone(), password: password.clone(), database: None, ..config.clone() };
+        let connection = ClientOptions { config, timeout: timeout.min(SENTINEL_TIMEOUT), sentinels: None };
+        Some(Self { master_name: service_name.clone(), servers: hosts.clone(), connection })
     }
 }
 

@@ -1,12 +1,14 @@
 //! A connection of its own for one key, whose reads may block: nothing else waits behind them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::{Error, ErrorKind};
-use fred::types::config::Server;
 
 use super::connection::{ClientOptions, ManagedClient};
+use super::health::is_redis_reply;
+use super::node::{Node, NodeKind};
 use super::{RedisNodes, RoutingError};
 
 /// A connection to the server that serves a key, wherever that is now.
@@ -14,7 +16,7 @@ pub struct DedicatedConnection {
     nodes: RedisNodes,
     key: &'static str,
     settings: ClientOptions,
-    connected: Option<(Server, ManagedClient)>,
+    connected: Option<(Arc<Node>, ManagedClient)>,
 }
 
 impl DedicatedConnection {
@@ -29,8 +31,8 @@ impl DedicatedConnection {
     /// # Errors
     /// That there is none which answers.
     pub fn client(&mut self) -> Result<Client, Error> {
-        let server = match self.nodes.node_for(self.key.as_bytes()) {
-            Ok(node) => node.server.clone(),
+        let node = match self.nodes.node_for(self.key.as_bytes()) {
+            Ok(node) => node,
             Err(unserved) => {
                 if unserved != RoutingError::MapUnknown {
                     self.nodes.request_refresh();
@@ -39,13 +41,17 @@ impl DedicatedConnection {
             }
         };
         if let Some((known, redis)) = &self.connected
-            && *known == server
+            && Arc::ptr_eq(known, &node)
         {
             return Ok(redis.client.clone());
         }
-        let redis = self.settings.connect(server.clone())?;
+        let redis = match node.kind() {
+            // It ends with the node's own connection, and never comes back to a server that is no master any more.
+            NodeKind::SentinelMaster => self.settings.connect_unmanaged(node.server.clone())?,
+            NodeKind::Single | NodeKind::ClusterMaster => self.settings.connect(node.server.clone())?,
+        };
         let client = redis.client.clone();
-        self.connected = Some((server, redis));
+        self.connected = Some((node, redis));
         Ok(client)
     }
 
@@ -53,7 +59,8 @@ impl DedicatedConnection {
     /// library does not watch those that block, and would use it for ever.
     pub fn record_failure(&mut self, error: &Error) {
         self.nodes.request_refresh();
-        if *error.kind() == ErrorKind::Timeout {
+        let is_unmanaged = self.connected.as_ref().is_some_and(|(node, _)| node.kind() == NodeKind::SentinelMaster);
+        if *error.kind() == ErrorKind::Timeout || (is_unmanaged && !is_redis_reply(error)) {
             self.connected = None;
         }
     }

@@ -13,7 +13,8 @@ pub struct ConnectionHealth {
     /// When it increased last.
     pub since: Instant,
     /// All servers answered a command that was sent at this time, on their current connections. Nodes of a cluster that are
-    /// down do not count: their loss was counted when they went down, and they get no commands until they answer again.
+    /// down do not count: their loss was counted when they went down, and they get no commands until they answer again. A master
+    /// of Sentinels counts with the time up to which its replicas have its writes.
     pub verified_at: Instant,
 }
 

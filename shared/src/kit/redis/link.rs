@@ -1,15 +1,19 @@
 //! The settings of the link to Redis, which both services read alike.
 
+use fred::types::config::ServerConfig;
+
 use crate::kit::env::{Env, Setting};
 use crate::kit::net::plaintext_links::{PlaintextLinks, is_this_machine};
 use crate::kit::net::tls::CaFile;
-use crate::kit::redis::{RedisUrl, Topology};
+use crate::kit::redis::RedisUrl;
 
 const REDIS_URL: Setting = Setting::new(
     "REDIS_URL",
     None,
     "redis://[[user]:password@]host[:port][/database], Redis 6.2 or newer, or a Redis Cluster, 7 or newer: \
-     redis-cluster://host:port[?node=host:port&…]; rediss and rediss-cluster with TLS, which production requires",
+     redis-cluster://host:port[?node=host:port&…], or Redis Sentinel: \
+     redis-sentinel://[[user]:password@]host[:26379][/database]?sentinelServiceName=name[&node=host:port…]\
+     [&sentinelUsername=…][&sentinelPassword=…]; rediss in place of redis for TLS, which production requires",
 );
 const REDIS_CA_FILE: Setting = Setting::new(
     "REDIS_CA_FILE",
@@ -20,7 +24,7 @@ const REDIS_CA_FILE: Setting = Setting::new(
 /// How to reach Redis.
 #[derive(Debug, Clone)]
 pub struct RedisLink {
-    /// The server, or nodes of the cluster; it may contain a password.
+    /// The server, nodes of the cluster, or Sentinels; it may contain a password.
     pub url: RedisUrl,
     /// CA bundle that verifies the certificate, in place of the system's.
     pub ca: Option<CaFile>,
@@ -37,16 +41,17 @@ impl RedisLink {
             if ca.is_some() {
                 env.add_error(&REDIS_CA_FILE, "is of no use while REDIS_URL does not begin with rediss");
             } else if !is_within_this_machine(&url) {
-                plaintext.report(env, &REDIS_URL, "use rediss://, or rediss-cluster:// for a Redis Cluster");
+                plaintext.report(env, &REDIS_URL, "use rediss://, rediss-cluster:// or rediss-sentinel://");
             }
         }
         Some(Self { url, ca })
     }
 }
 
-/// The nodes of a cluster say where they are, so its URL does not tell.
+/// The nodes of a cluster and Sentinels say where the data is, so their URLs do not tell.
 fn is_within_this_machine(url: &RedisUrl) -> bool {
-    url.topology() == Topology::Single && url.config().server.hosts().iter().all(|server| is_this_machine(&server.host))
+    let ServerConfig::Centralized { server } = &url.config().server else { return false };
+    is_this_machine(&server.host)
 }
 
 #[cfg(test)]
@@ -69,6 +74,7 @@ mod tests {
             "redis://:hunter2@10.0.0.7:6379",
             "redis-cluster://a:1?node=b:2",
             "redis-cluster://127.0.0.1:1",
+            "redis-sentinel://127.0.0.1:1?sentinelServiceName=chat&sentinelPassword=hunter2",
         ] {
             let errors_of_url = errors(url, &[]);
             assert!(

@@ -1,5 +1,6 @@
-//! One server: its heartbeat, and the replacement of connections that are silently broken.
+//! One server: its heartbeat, and the replacement of connections that are silently broken. And where it is, if it serves all keys.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -18,13 +19,13 @@ use super::health::is_redis_reply;
 /// How often a single server is asked whether it is alive.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The same for a node of a cluster: others are not to wait for what is sent to one that is dead.
-const NODE_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const NODE_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 /// A node of a cluster that does not answer for so long is down until it does.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(750);
+pub(super) const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(750);
 /// Between two looks whether there is a first connection.
 const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How a node is doing. It is not used for a single server.
+/// How a node is doing. It is not used for a single server. The master of Sentinels is up until it has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NodeState {
     /// It was not connected yet. Commands wait for that.
@@ -35,6 +36,17 @@ enum NodeState {
     Down,
     /// It serves nothing any more, and has no connection.
     Ended,
+}
+
+/// Which rules a node follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NodeKind {
+    /// It is all there is: commands wait for it.
+    Single,
+    /// It is one of several, which do not wait for each other.
+    ClusterMaster,
+    /// Sentinels have named it. It never comes back by itself: they may have named another one meanwhile.
+    SentinelMaster,
 }
 
 /// What concerns all nodes.
@@ -49,16 +61,19 @@ pub(super) enum NodeEvent {
 pub(super) struct Node {
     pub(super) server: Server,
     pub(super) client: Client,
-    /// Whether it is one of several, which do not wait for each other.
-    is_cluster_node: bool,
+    kind: NodeKind,
     state: watch::Sender<NodeState>,
     verified_at: Mutex<Instant>,
 }
 
 impl Node {
-    pub(super) fn new(server: Server, client: Client, is_cluster_node: bool) -> Self {
+    pub(super) fn new(server: Server, client: Client, kind: NodeKind) -> Self {
         let (state, verified_at) = (watch::Sender::new(NodeState::Starting), Mutex::new(Instant::now()));
-        Self { server, client, is_cluster_node, state, verified_at }
+        Self { server, client, kind, state, verified_at }
+    }
+
+    pub(super) fn kind(&self) -> NodeKind {
+        self.kind
     }
 
     /// Whether a command may be sent to it.
@@ -76,17 +91,27 @@ impl Node {
         *self.verified_at.lock()
     }
 
+    /// What it was given before this time is safe.
+    pub(super) fn verify(&self, at: Instant) {
+        *self.verified_at.lock() = at;
+    }
+
     /// It serves nothing any more.
     pub(super) fn retire(&self) {
         self.state.send_replace(NodeState::Ended);
     }
 
+    /// Waits until it has [ended](Self::retire).
+    pub(super) async fn ended(&self) {
+        let mut state = self.state.subscribe();
+        let _gone = state.wait_for(|state| *state == NodeState::Ended).await;
+    }
+
     /// Watches its connection until it has [ended](Self::retire); the connection ends with this.
     pub(super) async fn run(&self, redis: ManagedClient, hear: impl Fn(NodeEvent)) {
-        let mut state = self.state.subscribe();
         tokio::select! {
             () = self.watch(redis, hear) => {}
-            _ = state.wait_for(|state| *state == NodeState::Ended) => {}
+            () = self.ended() => {}
         }
     }
 
@@ -95,7 +120,7 @@ impl Node {
         self.wait_for_first_connection(&mut redis).await;
         // It replaces none.
         drain_events(&mut reconnected);
-        let every = if self.is_cluster_node { NODE_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL };
+        let every = if self.is_cluster_node() { NODE_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL };
         loop {
             let asked = Instant::now();
             let pinged = self.ping(&redis.client).await;
@@ -107,7 +132,7 @@ impl Node {
                 // One that is loading, say, will take what it is given, or say why not. It proves nothing.
                 Err(_) => self.mark_up(),
                 Ok(()) => {
-                    *self.verified_at.lock() = asked;
+                    self.verify(asked);
                     self.mark_up();
                     hear(NodeEvent::Verified);
                 }
@@ -116,10 +141,14 @@ impl Node {
         }
     }
 
+    fn is_cluster_node(&self) -> bool {
+        self.kind == NodeKind::ClusterMaster
+    }
+
     async fn wait_for_first_connection(&self, redis: &mut ManagedClient) {
         let since = Instant::now();
         while !redis.client.is_connected() {
-            if self.is_cluster_node && since.elapsed() >= HEARTBEAT_TIMEOUT && self.mark_down() {
+            if self.is_cluster_node() && since.elapsed() >= HEARTBEAT_TIMEOUT && self.mark_down() {
                 // What waits for it has waited long enough.
                 redis.reconnect().await;
             }
@@ -128,7 +157,7 @@ impl Node {
     }
 
     async fn ping(&self, client: &Client) -> Result<(), Error> {
-        if !self.is_cluster_node {
+        if !self.is_cluster_node() {
             return client.ping(None).await;
         }
         if self.is_usable() {
@@ -144,7 +173,7 @@ impl Node {
 
     async fn on_failed_ping(&self, redis: &mut ManagedClient, error: &Error, hear: &impl Fn(NodeEvent)) {
         let is_silent = *error.kind() == ErrorKind::Timeout;
-        if !self.is_cluster_node {
+        if !self.is_cluster_node() {
             // One that knows that it is cut off is on its way back already.
             if is_silent && redis.client.is_connected() {
                 tracing::warn!("Redis does not answer, reconnecting");
@@ -171,7 +200,7 @@ impl Node {
         })
     }
 
-    fn mark_up(&self) {
+    pub(super) fn mark_up(&self) {
         let mut was_down = false;
         self.state.send_if_modified(|state| match state {
             NodeState::Starting | NodeState::Down => {
@@ -183,6 +212,33 @@ impl Node {
         });
         if was_down {
             tracing::info!(node = %self.server, "a node of Redis answers again");
+        }
+    }
+}
+
+/// Follows the server that serves all keys. Of a cluster it never names one.
+pub struct MasterWatch(watch::Receiver<Option<Arc<Node>>>);
+
+impl MasterWatch {
+    pub(super) fn new(master: watch::Receiver<Option<Arc<Node>>>) -> Self {
+        Self(master)
+    }
+
+    /// The server. With Sentinels, waits until they name one that answers as a master.
+    pub async fn server(&mut self) -> Server {
+        match self.0.wait_for(Option::is_some).await.ok().and_then(|node| node.as_ref().map(|node| node.server.clone()))
+        {
+            Some(server) => server,
+            // The connections have ended with the shutdown.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until another server has taken the place of this one.
+    pub async fn replaced(&mut self, server: &Server) {
+        let is_another = |node: &Option<Arc<Node>>| node.as_ref().is_some_and(|node| node.server != *server);
+        if self.0.wait_for(is_another).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }

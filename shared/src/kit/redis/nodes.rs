@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::health::{ConnectionHealth, is_redis_reply, is_unsent};
-use super::node::{Node, NodeEvent};
+use super::node::{MasterWatch, Node, NodeEvent, NodeKind};
 use super::slot_map_reader::SlotMapReader;
 use super::{ClientOptions, SlotMap};
 use crate::kit::redis::Topology;
@@ -39,6 +39,9 @@ pub enum RoutingError {
     /// The node that serves it does not answer at the moment.
     #[error("the node {0} does not answer")]
     NodeDown(Server),
+    /// The Sentinels name no master that answers.
+    #[error("no master that the Sentinels name answers")]
+    NoMaster,
 }
 
 impl From<RoutingError> for Error {
@@ -47,11 +50,11 @@ impl From<RoutingError> for Error {
     }
 }
 
-/// A single server, or the masters of a cluster. Clones are one.
+/// A single server, the master that Sentinels name, or the masters of a cluster. Clones are one.
 ///
 /// What one node of a cluster does, or fails to do, concerns the keys that it serves and no others: each has a connection of
 /// its own. A node that does not answer within a second is down: what is under way to it fails, and nothing is sent to it, so
-/// nothing waits for it, until it answers again or another one has taken its place.
+/// nothing waits for it, until it answers again or another one has taken its place. The same holds for the master of Sentinels.
 #[derive(Clone)]
 pub struct RedisNodes(pub(super) Arc<Inner>);
 
@@ -59,12 +62,14 @@ pub(super) struct Inner {
     pub(super) settings: ClientOptions,
     /// Of a single server: itself.
     pub(super) only: Option<Arc<Node>>,
+    /// Of Sentinels: the master, while it answers. Of a single server: itself.
+    pub(super) master: watch::Sender<Option<Arc<Node>>>,
     /// Of a cluster.
     pub(super) cluster: RwLock<Cluster>,
     pub(super) map_reader: SlotMapReader,
     /// The map is to be read again.
     pub(super) refresh_requested: Notify,
-    /// How often it was tried to read it.
+    /// How often it was tried to read it. Of Sentinels: how many masters there were.
     pub(super) refreshes: watch::Sender<u64>,
     pub(super) health: watch::Sender<ConnectionHealth>,
 }
@@ -84,16 +89,18 @@ impl RedisNodes {
     /// When the client library refuses its configuration.
     pub fn start(settings: ClientOptions, shutdown: &Shutdown) -> Result<Self, Error> {
         let (mut only, mut connected) = (None, None);
-        if settings.topology() == Topology::Single {
+        let sentinels = settings.sentinels().cloned();
+        if settings.topology() == Topology::Single && sentinels.is_none() {
             let server = settings.servers().into_iter().next();
             let server = server.ok_or_else(|| Error::new(ErrorKind::Config, "no server"))?;
             let redis = settings.connect(server.clone())?;
-            only = Some(Arc::new(Node::new(server, redis.client.clone(), false)));
+            only = Some(Arc::new(Node::new(server, redis.client.clone(), NodeKind::Single)));
             connected = Some(redis);
         }
         let nodes = Self(Arc::new(Inner {
             map_reader: SlotMapReader::new(settings.clone()),
             settings,
+            master: watch::Sender::new(only.clone()),
             only,
             cluster: RwLock::default(),
             refresh_requested: Notify::new(),
@@ -102,8 +109,9 @@ impl RedisNodes {
         }));
         let kept = nodes.clone();
         shutdown.spawn_until("redis watch", async move {
-            match (&kept.0.only, connected) {
-                (Some(only), Some(redis)) => only.run(redis, |news| kept.on_event(news)).await,
+            match (&kept.0.only, connected, sentinels) {
+                (Some(only), Some(redis), _) => only.run(redis, |news| kept.on_event(news)).await,
+                (_, _, Some(sentinels)) => kept.run_sentinels(sentinels).await,
                 _ => kept.run_cluster().await,
             }
         });
@@ -116,10 +124,14 @@ impl RedisNodes {
         self.0.settings.topology()
     }
 
-    /// The single server; `None` of a cluster.
+    /// Where the server that serves all keys is, from now on.
     #[must_use]
-    pub fn only(&self) -> Option<&Client> {
-        self.0.only.as_ref().map(|node| &node.client)
+    pub fn master(&self) -> MasterWatch {
+        MasterWatch::new(self.0.master.subscribe())
+    }
+
+    fn has_sentinels(&self) -> bool {
+        self.0.settings.sentinels().is_some()
     }
 
     /// What Redis may have lost, from now on.
@@ -131,6 +143,9 @@ impl RedisNodes {
     /// Whether every server has answered within the last seconds.
     #[must_use]
     pub fn is_up(&self) -> bool {
+        if self.has_sentinels() {
+            return self.0.master.borrow().as_ref().is_some_and(|master| master.is_up());
+        }
         let is_live = self.0.health.borrow().verified_at.elapsed() < LIVENESS_TIMEOUT;
         is_live
             && match &self.0.only {
@@ -142,7 +157,7 @@ impl RedisNodes {
             }
     }
 
-    /// Who serves what, as the cluster said last. `None` of a single server, and before any node has said it.
+    /// Who serves what, as the cluster said last. `None` without a cluster, and before any node has said it.
     #[must_use]
     pub fn slots(&self) -> Option<Arc<SlotMap>> {
         self.0.cluster.read().slots.clone()
@@ -159,6 +174,9 @@ impl RedisNodes {
     pub(super) fn node_for(&self, key: &[u8]) -> Result<Arc<Node>, RoutingError> {
         if let Some(only) = &self.0.only {
             return Ok(only.clone());
+        }
+        if self.has_sentinels() {
+            return self.0.master.borrow().clone().filter(|master| master.is_usable()).ok_or(RoutingError::NoMaster);
         }
         let cluster = self.0.cluster.read();
         let slots = cluster.slots.as_ref().ok_or(RoutingError::MapUnknown)?;
@@ -179,8 +197,11 @@ impl RedisNodes {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        if let Some(only) = self.only() {
-            return command(only.clone()).await;
+        if let Some(only) = &self.0.only {
+            return command(only.client.clone()).await;
+        }
+        if self.has_sentinels() {
+            return Box::pin(self.execute_on_master(command)).await;
         }
         let key = key.as_ref();
         let mut refused = None;
@@ -219,6 +240,30 @@ impl RedisNodes {
         Err(Error::new(ErrorKind::Routing, details))
     }
 
+    /// Nothing is sent twice, and what is under way fails when the master is lost. At the start commands wait for the first
+    /// connection, as they do for a single server.
+    async fn execute_on_master<T, F>(&self, command: impl FnOnce(Client) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut connections = self.0.refreshes.subscribe();
+        if *connections.borrow_and_update() == 0 {
+            let _timed_out = timeout(self.0.settings.timeout(), connections.changed()).await;
+        }
+        let master = self.node_for(&[])?;
+        let done = tokio::select! {
+            done = command(master.client.clone()) => done,
+            () = master.ended() => Err(RoutingError::NoMaster.into()),
+        };
+        if let Err(error) = &done
+            && error.details().starts_with("READONLY")
+        {
+            // It is a replica now, which its next heartbeat shows.
+            self.request_refresh();
+        }
+        done
+    }
+
     /// Runs a script on keys that share a slot.
     ///
     /// # Errors
@@ -247,7 +292,7 @@ impl RedisNodes {
         answer.convert()
     }
 
-    /// Has the map read again, soon.
+    /// Has the map read again, or the master asked whether it still is one, soon.
     pub(super) fn request_refresh(&self) {
         self.0.refresh_requested.notify_one();
     }
@@ -273,7 +318,7 @@ impl RedisNodes {
                 health.since = at;
             }),
             NodeEvent::Verified => {
-                let verified_at = match &self.0.only {
+                let verified_at = match &*self.0.master.borrow() {
                     Some(only) => Some(only.verified_at()),
                     None => {
                         let cluster = self.0.cluster.read();

@@ -1,4 +1,5 @@
-//! A node of a cluster, whose connections a device on the way can drop without a word: it answers nothing and closes nothing.
+//! A node of a cluster, a server or a Sentinel, whose connections a device on the way can drop without a word: it answers nothing
+//! and closes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +19,15 @@ pub(super) struct FakeNode {
     /// All are, also new ones.
     frozen: Arc<AtomicBool>,
     pub(super) map: Map,
+    replication: Arc<Mutex<Replication>>,
+}
+
+/// What it says as a server, and as a Sentinel.
+#[derive(Default)]
+struct Replication {
+    is_replica: bool,
+    /// Epoch, and port of the master.
+    named: (u64, u16),
 }
 
 impl FakeNode {
@@ -38,14 +48,15 @@ impl FakeNode {
             forgotten: forgotten.clone(),
             frozen: frozen.clone(),
             map: map.clone(),
+            replication: Arc::default(),
         };
-        let map = map.clone();
+        let (map, replication) = (map.clone(), node.replication.clone());
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let number = accepted.fetch_add(1, Ordering::SeqCst);
                 let (forgotten, frozen) = (forgotten.clone(), frozen.clone());
                 let is_mute = move || number < forgotten.load(Ordering::SeqCst) || frozen.load(Ordering::SeqCst);
-                tokio::spawn(answer(tcp, (port, epoch), map.clone(), is_mute));
+                tokio::spawn(answer(tcp, (port, epoch), map.clone(), replication.clone(), is_mute));
             }
         });
         node
@@ -53,6 +64,16 @@ impl FakeNode {
 
     pub(super) fn url(&self) -> super::RedisUrl {
         format!("redis-cluster://127.0.0.1:{}", self.port).parse().unwrap()
+    }
+
+    /// As a server: what it calls itself.
+    pub(super) fn set_replica(&self, is_replica: bool) {
+        self.replication.lock().is_replica = is_replica;
+    }
+
+    /// As a Sentinel: which server it names, after so many failovers.
+    pub(super) fn name_master(&self, master: &Self, epoch: u64) {
+        self.replication.lock().named = (epoch, master.port);
     }
 
     pub(super) fn forget_connections(&self) {
@@ -70,6 +91,7 @@ async fn answer(
     tcp: TcpStream,
     (port, epoch): (u16, u64),
     map: Map,
+    replication: Arc<Mutex<Replication>>,
     is_mute: impl Fn() -> bool,
 ) -> std::io::Result<()> {
     let (read, mut write) = tcp.into_split();
@@ -81,6 +103,19 @@ async fn answer(
         let answer = match words.as_slice() {
             ["HELLO", ..] => format!("%1\r\n{}:3\r\n", bulk("proto")),
             ["CLIENT", ..] => ":1\r\n".to_owned(),
+            ["INFO", "replication"] => {
+                let role = if replication.lock().is_replica { "slave" } else { "master" };
+                bulk(&format!("role:{role}\r\nmaster_repl_offset:0\r\n"))
+            }
+            ["SENTINEL", "MASTER", _] => {
+                let (epoch, port) = replication.lock().named;
+                let fields =
+                    [("ip", "127.0.0.1".to_owned()), ("port", port.to_string()), ("config-epoch", epoch.to_string())];
+                let fields: String = fields.iter().map(|(name, value)| bulk(name) + &bulk(value)).collect();
+                format!("%3\r\n{fields}")
+            }
+            ["SENTINEL", ..] => format!("*2\r\n{}{}", bulk("127.0.0.1"), bulk(&replication.lock().named.1.to_string())),
+            ["SUBSCRIBE", channel] => format!(">3\r\n{}{}:1\r\n", bulk("subscribe"), bulk(channel)),
             ["INFO", ..] => bulk("redis_version:7.0.15\r\n"),
             ["CLUSTER", "INFO"] => bulk(&format!("cluster_state:ok\r\ncluster_current_epoch:{epoch}\r\n")),
             ["CLUSTER", "SLOTS"] => {
@@ -94,6 +129,7 @@ async fn answer(
                 let slot = fred::util::redis_keyslot(key.as_bytes());
                 let map = map.lock();
                 match map.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)) {
+                    _ if replication.lock().is_replica => "-READONLY You can't\r\n".to_owned(),
                     Some((_, _, owner)) if *owner != port => format!("-MOVED {slot} 127.0.0.1:{owner}\r\n"),
                     _ => bulk(&port.to_string()),
                 }

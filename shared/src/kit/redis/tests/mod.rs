@@ -1,6 +1,7 @@
 //! Nodes that fall silent, come back, and lose their slots.
 
 mod fake_node;
+mod sentinel;
 
 use std::time::Duration;
 
