@@ -20,7 +20,7 @@ test: ## Install what is missing, build, run every test against real PostgreSQL,
 	@cargo build --workspace
 	@scripts/test
 
-chaos: ## Random faults under load: MINUTES=30 SEED=1 [CLUSTER=1|SENTINEL=1] make chaos
+chaos: ## Random faults under load: MINUTES=30 SEED=1 [CLUSTER=1|SENTINEL=1] [STANDBY=1] make chaos
 	@scripts/install
 	@cargo build --release -p api-service -p ws-gateway -p stack -p e2e
 	@exec $(TARGET)/release/chaos

@@ -164,6 +164,11 @@ pub const METRICS: &[MetricSpec] = &[
     MetricSpec::new(Gauge, "ehr_chat_database_waiting", "uses that wait for a connection of their class")
         .with_label("class", &["send", "write", "read", "background", "watch"]),
     MetricSpec::new(Gauge, "ehr_chat_clock_offset_seconds", "how far this machine's clock is ahead of the database's"),
+    MetricSpec::new(
+        Gauge,
+        "ehr_chat_database_commit_wait_seconds",
+        "how long the oldest commit of this role waits for a synchronous standby",
+    ),
     MetricSpec::new(Gauge, "ehr_chat_database_up", "1 when PostgreSQL answers"),
     MetricSpec::new(Gauge, "ehr_chat_redis_up", "1 when Redis answers"),
     MetricSpec::new(Gauge, "ehr_chat_revocations", "revocations that are known and whose tokens have not all ended"),

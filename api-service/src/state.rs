@@ -71,6 +71,8 @@ pub enum NotReady {
     DatabaseNotRead,
     /// The database does not answer.
     DatabaseUnreachable(String),
+    /// The database takes no commits.
+    DatabaseBlocked(String),
     /// This service cannot work with the database.
     DatabaseUnfit(String),
 }
@@ -88,6 +90,7 @@ impl AppState {
             DatabaseState::Ready if self.revocation.is_loaded() => Ok(()),
             DatabaseState::Ready | DatabaseState::Unknown => Err(NotReady::DatabaseNotRead),
             DatabaseState::Unreachable(cause) => Err(NotReady::DatabaseUnreachable(cause)),
+            DatabaseState::Blocked(cause) => Err(NotReady::DatabaseBlocked(cause)),
             DatabaseState::Unfit(cause) => Err(NotReady::DatabaseUnfit(cause)),
         }
     }

@@ -132,6 +132,18 @@ impl Program {
         Ok(())
     }
 
+    /// Runs it to its end and gives what it printed.
+    ///
+    /// # Errors
+    /// When it fails; the error holds what it said.
+    pub(crate) async fn read(&self) -> Result<String> {
+        let output = self.command().output().await;
+        let output = output.with_context(|| format!("cannot start {}", self.path.display()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "{} failed ({})\n{said}", self.name, output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// The last lines of its log, for a message.
     pub(crate) fn log_tail(&self) -> String {
         let text = fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();

@@ -23,6 +23,9 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A check that takes longer has met a slow server.
 const SLOW_CHECK: Duration = Duration::from_secs(1);
+const COMMIT_WAIT_METRIC: &str = "ehr_chat_database_commit_wait_seconds";
+/// A commit that waits longer for a synchronous standby has met one that is away. Senders wait hardly longer.
+const MAX_COMMIT_WAIT: Duration = Duration::from_secs(2);
 /// How long a slow server still counts as ready.
 const SLOW_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,6 +38,8 @@ pub enum DatabaseState {
     Ready,
     /// It does not answer. The cause is for operators.
     Unreachable(String),
+    /// It answers, and commits wait for a synchronous standby. The cause is for operators.
+    Blocked(String),
     /// It answers, but this service cannot work with it. The defects are for operators.
     Unfit(String),
 }
@@ -62,7 +67,7 @@ impl DatabaseMonitor {
     /// Whether the database answers.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        matches!(*self.state.borrow(), DatabaseState::Ready | DatabaseState::Unfit(_))
+        matches!(*self.state.borrow(), DatabaseState::Ready | DatabaseState::Blocked(_) | DatabaseState::Unfit(_))
     }
 
     /// Whether the database was ready once and the master keys matched.
@@ -94,6 +99,9 @@ impl DatabaseMonitor {
                 Err(CheckError::Keys(ConfigError(wrong))) => DatabaseState::Unfit(wrong.join("; ")),
                 Err(CheckError::State(state)) => state,
             };
+            if matches!(state, DatabaseState::Unreachable(_)) {
+                metrics::gauge!(COMMIT_WAIT_METRIC).set(0.0);
+            }
             let is_slow = began.elapsed() >= SLOW_CHECK && last_ready.elapsed() < SLOW_TIMEOUT;
             let is_ready = state == DatabaseState::Ready;
             if is_ready || !is_slow || self.state() != DatabaseState::Ready {
@@ -124,6 +132,15 @@ async fn check(store: &Store, instance: Uuid, keys_checked: bool) -> Result<(), 
     if !wrong.is_empty() {
         return Err(CheckError::State(DatabaseState::Unfit(wrong.join("; "))));
     }
+    let (wait, standbys) = store.commit_wait().await.map_err(unreachable)?;
+    metrics::gauge!(COMMIT_WAIT_METRIC).set(wait.as_secs_f64());
+    let is_blocked = wait >= MAX_COMMIT_WAIT;
+    store.block_commits(is_blocked);
+    if is_blocked {
+        return Err(CheckError::State(DatabaseState::Blocked(format!(
+            "commits wait for a synchronous standby, which is away or too slow (synchronous_standby_names is '{standbys}')"
+        ))));
+    }
     if keys_checked {
         return Ok(());
     }
@@ -149,6 +166,7 @@ impl StateLog {
             DatabaseState::Unknown => {}
             DatabaseState::Ready => tracing::info!("database ready"),
             DatabaseState::Unreachable(cause) => tracing::warn!(%cause, "database unreachable"),
+            DatabaseState::Blocked(cause) => tracing::warn!(%cause, "database takes no commits"),
             DatabaseState::Unfit(cause) => tracing::warn!(%cause, "database unfit"),
         }
         self.last = state.clone();

@@ -7,6 +7,12 @@ use shared::kit::net::tls;
 use tokio_postgres::error::SqlState;
 
 use crate::envelope::EnvelopeError;
+use crate::store::pool::hosts::is_read_only;
+
+/// A server that answers and rejects writes: a standby, or a primary that was demoted while its connections stayed open.
+#[derive(Debug, thiserror::Error)]
+#[error("25006 the server is read-only")]
+struct ReadOnlyServer;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -45,6 +51,11 @@ impl StoreError {
         Self::Internal(cause.into())
     }
 
+    /// Whether the server of the connection accepts no writes, so that no other use of the connection could succeed.
+    pub(super) fn is_read_only_server(&self) -> bool {
+        matches!(self, Self::Unavailable(cause) if cause.is::<ReadOnlyServer>())
+    }
+
     /// The same error for another caller of the same batch.
     #[must_use]
     pub fn duplicate(&self) -> Self {
@@ -76,6 +87,11 @@ impl From<tokio_postgres::Error> for StoreError {
                     format!("{error}: {cause}; DATABASE_CA_FILE names the trusted authorities").into(),
                 );
             }
+            if is_read_only(&error) {
+                return Self::Unavailable(
+                    "no server of DATABASE_URL accepts writes: those that answer are standbys, or read-only".into(),
+                );
+            }
             if let Some(cause) = source.filter(|cause| cause.is::<std::io::Error>()) {
                 return Self::Unavailable(format!("{error}: {cause}").into());
             }
@@ -94,13 +110,12 @@ impl From<tokio_postgres::Error> for StoreError {
             // `statement_timeout`, or a cancelled statement.
             &SqlState::QUERY_CANCELED => Self::TimedOut(cause()),
             // 08 connection, 25P03 idle transaction, 53 out of resources, 57 operator intervention (shutdown, timeout), 58 system
-            // error, 25006 read-only: a primary that became a replica.
+            // error.
             state if ["08", "53", "57", "58"].iter().any(|class| state.code().starts_with(class)) => {
                 Self::Unavailable(cause())
             }
-            &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => {
-                Self::Unavailable(cause())
-            }
+            &SqlState::READ_ONLY_SQL_TRANSACTION => Self::Unavailable(Box::new(ReadOnlyServer)),
+            &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Self::Unavailable(cause()),
             _ => Self::Internal(cause()),
         }
     }

@@ -27,6 +27,7 @@ mod sends;
 pub mod settings;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use admin::migrate::migrate;
@@ -75,6 +76,8 @@ pub struct Store {
     refusals: Arc<DenialAggregator>,
     /// Notified of every failure, so that the monitor checks at once.
     failures: Arc<Notify>,
+    /// Whether commits wait for a synchronous standby that is away, so that another one would only wait with them.
+    commits_blocked: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -93,6 +96,7 @@ impl Store {
             envelope_keys: None,
             refusals: Arc::default(),
             failures: Arc::default(),
+            commits_blocked: Arc::default(),
         })
     }
 
@@ -145,6 +149,29 @@ impl Store {
         self.pools.state()
     }
 
+    /// How long the oldest commit of this role has waited for a synchronous standby, and what `synchronous_standby_names` says.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub(crate) async fn commit_wait(&self) -> Result<(Duration, String), StoreError> {
+        // A service sees the sessions of its own role only. Those whose client has gone wait on and count too.
+        const COMMIT_WAIT: &str = "select
+                coalesce(max(extract(epoch from clock_timestamp() - state_change)), 0)::float8,
+                current_setting('synchronous_standby_names')
+            from pg_stat_activity where wait_event = 'SyncRep' and datname = current_database()";
+        self.with_connection(async |client| {
+            let row = client.query_one(&client.prepare_cached(COMMIT_WAIT).await?, &[]).await?;
+            Ok((Duration::try_from_secs_f64(row.try_get(0)?).unwrap_or_default(), row.try_get(1)?))
+        })
+        .await
+    }
+
+    /// Rejects all work that commits, or no longer does. A commit that waits keeps its session on the server, even when its client
+    /// has gone; retries would use up all connections.
+    pub(crate) fn block_commits(&self, is_blocked: bool) {
+        self.commits_blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
     /// Runs `work` with a connection of this class. On timeout the connection is closed, because a statement may still run on it.
     /// If the caller disconnects before a connection is free, nothing is run.
     async fn with_connection<T>(
@@ -152,6 +179,11 @@ impl Store {
         work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let _span = trace::child_span("postgresql");
+        if self.class.commits() && self.commits_blocked.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("commits wait for a synchronous standby".into()));
+        }
+        let server = self.pools.server();
+        let doubtful_commits = server.doubtful_commits();
         let done = within(self.class.limits().deadline, async {
             let object = tokio::select! {
                 object = self.pools.get(self.class) => object?,
@@ -162,6 +194,10 @@ impl Store {
                 Some(object) => work(object).await,
                 None => Err(StoreError::internal("no connection")),
             };
+            if done.as_ref().is_err_and(StoreError::is_read_only_server) {
+                server.demoted();
+                return done;
+            }
             // From here on the connection is idle.
             if let Some(object) = client.0.take() {
                 drop(object);
@@ -169,6 +205,13 @@ impl Store {
             done
         })
         .await;
+        let done = match done {
+            // Perhaps it was this commit: PostgreSQL reported success, and a failover may lose it.
+            Ok(_) if self.class.commits() && server.doubtful_commits() != doubtful_commits => {
+                Err(StoreError::Unavailable("a commit may be missing on the synchronous standby".into()))
+            }
+            done => done,
+        };
         if matches!(done, Err(StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Internal(_)))
             && self.class != Class::Watch
         {

@@ -2,7 +2,8 @@
 //! order, or hangs. The table is left in `target/chaos.md`. `FAULTS=word,word` picks those whose name has one of the words.
 //! `CLUSTER=1` has a Redis Cluster in place of one server, and its own faults; that table is `target/chaos-cluster.md`. Links
 //! to its nodes listen at 127.0.0.2 and 127.0.0.3, which Linux has by default. `SENTINEL=1` has a master with replicas and
-//! Sentinels, and the faults of these; that table is `target/chaos-sentinel.md`.
+//! Sentinels, and the faults of these; that table is `target/chaos-sentinel.md`. `STANDBY=1` gives PostgreSQL a synchronous
+//! standby, and its own faults; that table is `target/chaos-standby.md`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,16 +22,18 @@ async fn main() -> Result<ExitCode> {
         (0, _) => Topology::Sentinel,
         _ => bail!("set CLUSTER or SENTINEL, not both"),
     };
+    let has_standby = number("STANDBY", 0)? != 0;
     let words = std::env::var("FAULTS").unwrap_or_default().to_lowercase();
     let faults: Vec<Fault> = Fault::ALL
         .into_iter()
-        .filter(|fault| fault.on(topology))
+        .filter(|fault| fault.on(topology) && fault.on_database(has_standby))
         .filter(|fault| words.split(',').any(|word| fault.name().to_lowercase().contains(word)))
         .collect();
     ensure!(!faults.is_empty(), "no fault on {topology} is named {words:?}");
     let plan = Plan {
         seed,
         topology,
+        has_standby,
         duration: Some(Duration::from_secs(minutes * 60)),
         faults,
         conversations: 12,
@@ -40,15 +43,17 @@ async fn main() -> Result<ExitCode> {
 
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let today = OffsetDateTime::now_utc().date();
+    let database = if has_standby { "PostgreSQL with a synchronous standby, " } else { "" };
     let (conversations, pace) = (plan.conversations, plan.pace.as_millis());
     let text = format!(
         "Measured on {today}: {minutes} minutes, seed {seed}, {cores} cores for everything, clients included; \
-         {topology}, 2 API services, 2 gateways, {conversations} conversations, each of two senders with a message every {pace} ms.\n\n{}",
+         {topology}, {database}2 API services, 2 gateways, {conversations} conversations, each of two senders with a message every {pace} ms.\n\n{}",
         report.to_markdown()
     );
     println!("\n{text}");
     std::fs::create_dir_all("target")?;
     let output = match topology {
+        _ if has_standby => "target/chaos-standby.md",
         Topology::Single => "target/chaos.md",
         Topology::Cluster => "target/chaos-cluster.md",
         Topology::Sentinel => "target/chaos-sentinel.md",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use stack::{Signal, Stack};
+use stack::{PostgresCommand, Signal, Stack};
 use tokio::time::{Instant, interval, sleep};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -12,6 +12,8 @@ use uuid::Uuid;
 use super::comes_true;
 use super::timing::{FROZEN, WAIT_TIMEOUT};
 
+/// After which a failover manager promotes the standby.
+const UNNOTICED: Duration = Duration::from_secs(2);
 /// How often the connections of the services are terminated, and how long between two times.
 const TERMINATIONS: usize = 3;
 const BETWEEN_TERMINATIONS: Duration = Duration::from_secs(1);
@@ -38,6 +40,16 @@ impl<'a> Database<'a> {
 
     /// Stops every process of the server, as a full disk or a lost volume does, and lets them go on.
     pub(super) async fn freeze(&self) -> Result<Instant> {
+        let frozen = self.stop_processes()?;
+        sleep(FROZEN).await;
+        for pid in &frozen {
+            let _ = self.backends.kill(*pid, Signal::SIGCONT);
+        }
+        Ok(Instant::now())
+    }
+
+    /// Stops every process of the server; gives their ids.
+    pub(super) fn stop_processes(&self) -> Result<Vec<i32>> {
         let postmaster = self.postmaster()?;
         // The parent first, so that no child begins meanwhile.
         self.backends.kill(postmaster, Signal::SIGSTOP)?;
@@ -47,10 +59,37 @@ impl<'a> Database<'a> {
             // A child may have ended since it was listed.
             let _ = self.backends.kill(*pid, Signal::SIGSTOP);
         }
+        Ok(frozen)
+    }
+
+    /// Tells the stack what to do with its pair of servers.
+    pub(super) fn command(&self, command: PostgresCommand) -> Result<()> {
+        tokio::task::block_in_place(|| self.backends.postgres(command))
+    }
+
+    /// Kills the primary and promotes the standby.
+    pub(super) async fn lose_primary(&self) -> Result<Instant> {
+        self.command(PostgresCommand::KillPrimary)?;
+        self.promote().await
+    }
+
+    /// Stops every process of the primary, for good, and promotes the standby.
+    pub(super) async fn freeze_primary(&self) -> Result<Instant> {
+        self.stop_processes()?;
+        self.promote().await
+    }
+
+    async fn promote(&self) -> Result<Instant> {
+        sleep(UNNOTICED).await;
+        self.command(PostgresCommand::Promote)?;
+        Ok(Instant::now())
+    }
+
+    /// Stops the standby for a while, so that commits wait.
+    pub(super) async fn stop_standby(&self) -> Result<Instant> {
+        self.command(PostgresCommand::StopStandby)?;
         sleep(FROZEN).await;
-        for pid in &frozen {
-            let _ = self.backends.kill(*pid, Signal::SIGCONT);
-        }
+        self.command(PostgresCommand::StartStandby)?;
         Ok(Instant::now())
     }
 

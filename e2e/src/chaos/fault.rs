@@ -101,11 +101,18 @@ pub enum Fault {
     RedisSlow,
     /// The log of no service is read while its connections break.
     LogReaderStalled,
+    /// `kill -9` of the primary and all its processes. The standby is promoted two seconds later; the old primary returns as its
+    /// standby when everything is live again.
+    PrimaryLost,
+    /// The primary stands still, and stays so while the standby is promoted. It returns as the other does.
+    PrimaryFrozen,
+    /// The standby is away for six seconds: commits wait.
+    StandbyAway,
 }
 
 impl Fault {
     /// All there are.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::ApiKilled,
         Self::GatewayKilled,
         Self::RedisKilled,
@@ -142,7 +149,20 @@ impl Fault {
         Self::InvalidStreamEntries,
         Self::RedisSlow,
         Self::LogReaderStalled,
+        Self::PrimaryLost,
+        Self::PrimaryFrozen,
+        Self::StandbyAway,
     ];
+
+    /// Whether it strikes a PostgreSQL with a standby, or one without. Nothing starts a server of a pair again when it dies.
+    #[must_use]
+    pub fn on_database(self, has_standby: bool) -> bool {
+        match self {
+            Self::PrimaryLost | Self::PrimaryFrozen | Self::StandbyAway => has_standby,
+            Self::PostgresKilled | Self::DatabaseReadOnly => !has_standby,
+            _ => true,
+        }
+    }
 
     /// Whether there is such a thing there.
     #[must_use]
@@ -207,6 +227,9 @@ impl Fault {
             Self::InvalidStreamEntries => "invalid entries in the streams",
             Self::RedisSlow => "Redis takes 1.5 s per command",
             Self::LogReaderStalled => "the log reader stalls",
+            Self::PrimaryLost => "kill -9 the primary (standby promoted, old one returns)",
+            Self::PrimaryFrozen => "freeze the primary (standby promoted, old one returns)",
+            Self::StandbyAway => "the synchronous standby is away for 6 s",
         }
     }
 
@@ -221,6 +244,9 @@ impl Fault {
                 | Self::BackendsTerminated
                 | Self::ConversationLocked
                 | Self::DatabaseReadOnly
+                | Self::PrimaryLost
+                | Self::PrimaryFrozen
+                | Self::StandbyAway
                 | Self::HaproxyKilled
                 | Self::HaproxyReloaded
         )
@@ -237,7 +263,7 @@ impl Fault {
             Self::ApisDeployed => apis,
             Self::GatewaysDeployed => gateways,
             Self::NodesKilled => redis_nodes,
-            Self::SlotsUnserved => 2,
+            Self::SlotsUnserved | Self::PrimaryLost | Self::PrimaryFrozen => 2,
             Self::SentinelsKilled => 3,
             Self::ApiKilled
             | Self::GatewayKilled
@@ -246,6 +272,7 @@ impl Fault {
             | Self::MasterLost
             | Self::PostgresKilled
             | Self::DatabaseReadOnly
+            | Self::StandbyAway
             | Self::HaproxyKilled
             | Self::HaproxyReloaded => 1,
             _ => 0,
@@ -281,7 +308,10 @@ impl Fault {
             | Self::BackendsTerminated
             | Self::ConversationLocked
             | Self::DatabaseReadOnly
-            | Self::OutboxRowsPoisoned => "postgres",
+            | Self::OutboxRowsPoisoned
+            | Self::PrimaryLost
+            | Self::PrimaryFrozen
+            | Self::StandbyAway => "postgres",
             Self::HaproxyKilled | Self::HaproxyReloaded => "haproxy",
             Self::GatewaysCutOff | Self::GatewaysReset | Self::GatewaysForgotten | Self::GatewaysLostMaster => {
                 "gateways' link"

@@ -61,6 +61,11 @@ impl FaultProxy {
         Ok(Self { port, state, accepting })
     }
 
+    /// Where clients find it.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// `url`, by way of this link.
     pub fn through(&self, url: &str) -> Result<String> {
         let start = url.rfind('@').map(|at| at + 1).or_else(|| url.find("://").map(|at| at + 3));

@@ -31,6 +31,18 @@ impl ProxySet {
         Self { links: Vec::new(), url: url.to_owned() }
     }
 
+    /// To all servers of a URL that names several: `…@host:port,host:port/…`.
+    pub(super) async fn to_servers(url: &str) -> Result<Self> {
+        let (credentials, rest) = url.rsplit_once('@').context("a URL with a password")?;
+        let (hosts, database) = rest.split_once('/').context("a URL with a database")?;
+        let mut links = Vec::new();
+        for host in hosts.split(',') {
+            links.push(FaultProxy::at("127.0.0.1:0", host).await?);
+        }
+        let hosts: Vec<String> = links.iter().map(FaultProxy::address).collect();
+        Ok(Self { links, url: format!("{credentials}@{}/{database}", hosts.join(",")) })
+    }
+
     /// To all the nodes that a cluster's URL names, for clients at `host`.
     pub(super) async fn to_cluster(url: &str, host: &str) -> Result<Self> {
         let (credentials, places) = url.split_once('@').context("a URL with a password")?;

@@ -36,9 +36,11 @@ pub struct Plan {
     pub seed: u64,
     /// What Redis is.
     pub topology: Topology,
+    /// Whether PostgreSQL has a synchronous standby.
+    pub has_standby: bool,
     /// How long faults go on; none: each strikes once.
     pub duration: Option<Duration>,
-    /// Those that inject; all of them must be [`Fault::on`] this topology.
+    /// Those that inject; all of them must be [`Fault::on`] this topology and [`Fault::on_database`].
     pub faults: Vec<Fault>,
     /// Conversations at a time; each has two senders and two receivers.
     pub conversations: usize,
@@ -52,7 +54,7 @@ pub struct Plan {
 /// When the system cannot be started, or a fault cannot be done. What a fault breaks is in the report.
 pub async fn run(plan: &Plan) -> Result<Report> {
     println!("seed {}, {}", plan.seed, plan.topology);
-    let system = System::start(plan.topology).await?;
+    let system = System::start(plan.topology, plan.has_standby).await?;
     println!("logs are in {}", system.logs().join(" and "));
     let mut report = Report::default();
     let mut chaos = Chaos::begin(plan, &system);
@@ -146,6 +148,9 @@ impl<'a> Chaos<'a> {
         let healed = sick.is_empty().then(|| cause_gone.elapsed());
         if !sick.is_empty() {
             failures.push(format!("not live again: {}", sick.join(", ")));
+        }
+        for fault in faults {
+            self.system.repair(*fault)?;
         }
         // The load goes on for a while on a system that is well, as it would.
         let (epoch, healthy) = (&self.epoch, self.epoch.acknowledged() + 2 * self.plan.conversations);

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use stack::{Signal, Stack, StackEnv, StackOptions};
+use stack::{PostgresCommand, Signal, Stack, StackEnv, StackOptions};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -54,13 +54,14 @@ pub(super) struct System {
 }
 
 impl System {
-    pub(super) async fn start(topology: Topology) -> Result<Self> {
+    pub(super) async fn start(topology: Topology, postgres_standby: bool) -> Result<Self> {
         let is_cluster = topology == Topology::Cluster;
         let backends = start(StackOptions {
             only_backends: true,
             redis_cluster: is_cluster,
             redis_nodes_by_port: is_cluster,
             redis_sentinel: topology == Topology::Sentinel,
+            postgres_standby,
             ..StackOptions::default()
         });
         let backends = backends.await?;
@@ -75,7 +76,7 @@ impl System {
             ),
             Topology::Sentinel => (ProxySet::without_links(&env.redis_url), ProxySet::without_links(&env.redis_url)),
         };
-        let apis_to_postgres = ProxySet::to_server(&env.database_url).await?;
+        let apis_to_postgres = ProxySet::to_servers(&env.database_url).await?;
         let urls = [
             ("REDIS_URL", &apis_to_redis.url),
             ("GATEWAY_REDIS_URL", &gateways_to_redis.url),
@@ -205,6 +206,9 @@ impl System {
                 Ok(Instant::now())
             }
             Fault::DatabaseForgotten => Ok(self.apis_to_postgres.cut(AfterPartition::Forget).await),
+            Fault::PrimaryLost => Database::of(&self.backends).lose_primary().await,
+            Fault::PrimaryFrozen => Database::of(&self.backends).freeze_primary().await,
+            Fault::StandbyAway => Database::of(&self.backends).stop_standby().await,
             Fault::HaproxyReloaded => self.reload_haproxy().await,
             Fault::GatewaysDeployed => {
                 self.deploy(|env| &env.gateway_pids, APIS, "ehr_chat_gateway_handshakes_total", "/ws").await
@@ -212,6 +216,14 @@ impl System {
             Fault::ApisDeployed => {
                 self.deploy(|env| &env.api_pids, 0, "ehr_chat_http_requests_total{route=\"/healthz\"", "/healthz").await
             }
+        }
+    }
+
+    /// What follows a fault when everything is live again.
+    pub(super) fn repair(&self, fault: Fault) -> Result<()> {
+        match fault {
+            Fault::PrimaryLost | Fault::PrimaryFrozen => Database::of(&self.backends).command(PostgresCommand::Rejoin),
+            _ => Ok(()),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Every fault once, in random order, under load: on one Redis server, and those that a Redis Cluster or Sentinels add. The
-//! long version is `make chaos`.
+//! Every fault once, in random order, under load: on one Redis server, and those that a Redis Cluster, Sentinels or a standby of
+//! PostgreSQL add. The long version is `make chaos`.
 //!
 //! They take turns: the load of one would be a fault to the other.
 
@@ -14,24 +14,31 @@ static TURN: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_messages_survive_every_fault() {
-    nothing_is_lost(Topology::Single, |fault| fault.on(Topology::Single)).await;
+    nothing_is_lost(Topology::Single, false, |fault| fault.on(Topology::Single) && fault.on_database(false)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_messages_survive_every_cluster_fault() {
-    nothing_is_lost(Topology::Cluster, |fault| fault.on(Topology::Cluster) && !fault.on(Topology::Single)).await;
+    nothing_is_lost(Topology::Cluster, false, |fault| fault.on(Topology::Cluster) && !fault.on(Topology::Single)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_messages_survive_every_sentinel_fault() {
-    nothing_is_lost(Topology::Sentinel, |fault| fault.on(Topology::Sentinel) && !fault.on(Topology::Single)).await;
+    nothing_is_lost(Topology::Sentinel, false, |fault| fault.on(Topology::Sentinel) && !fault.on(Topology::Single))
+        .await;
 }
 
-async fn nothing_is_lost(topology: Topology, strikes: impl Fn(Fault) -> bool) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_messages_survive_every_standby_fault() {
+    nothing_is_lost(Topology::Single, true, |fault| !fault.on_database(false)).await;
+}
+
+async fn nothing_is_lost(topology: Topology, has_standby: bool, strikes: impl Fn(Fault) -> bool) {
     let _turn = TURN.lock().await;
     let plan = Plan {
         seed: rand::random_range(0..1_000_000),
         topology,
+        has_standby,
         duration: None,
         faults: Fault::ALL.into_iter().filter(|fault| strikes(*fault)).collect(),
         conversations: 8,

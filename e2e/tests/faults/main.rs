@@ -17,6 +17,7 @@ mod gateways;
 mod inboxes;
 mod locks;
 mod postgres;
+mod postgres_standby;
 mod presence;
 mod redis;
 mod relay_lease;
@@ -54,9 +55,13 @@ async fn test_env() -> TestEnv {
 
 /// The same with other settings of the services.
 async fn test_env_with(env: &[(&str, &str)]) -> TestEnv {
-    let turn = TURNS.acquire().await.unwrap();
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let options = StackOptions { api: 2, gateways: 2, env, ..StackOptions::default() };
+    test_env_of(StackOptions { api: 2, gateways: 2, env, ..StackOptions::default() }).await
+}
+
+/// The same with other parts.
+async fn test_env_of(options: StackOptions) -> TestEnv {
+    let turn = TURNS.acquire().await.unwrap();
     let stack = tokio::task::spawn_blocking(|| Stack::start(options)).await.unwrap().unwrap();
     let place = TestLocation::new(&stack);
     TestEnv { stack, place, _turn: turn }

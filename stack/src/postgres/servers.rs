@@ -4,7 +4,7 @@
 //! primary. What happens next is the caller's command, as it is a failover manager's elsewhere.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -21,6 +21,8 @@ use crate::terminal;
 
 /// For a server to become ready, or to be followed; generous, because a laptop may be compiling at the same time.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two looks at the standby.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// For a server to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// In the data folder: the number of the server that was promoted last.
@@ -166,26 +168,23 @@ impl Servers {
 
     /// Makes commits wait for the standby from now on. They did not before it streams: nothing would end their wait.
     async fn require_standby(&self) -> Result<()> {
-        let wait_until = |condition: &str| {
-            let rounds = STARTUP_TIMEOUT.as_millis() / 20;
-            format!(
-                "do $$ begin
-                     for round in 1..{rounds} loop
-                         perform pg_stat_clear_snapshot();
-                         if exists (select from pg_stat_replication where {condition}) then return; end if;
-                         perform pg_sleep(0.02);
-                     end loop;
-                     raise exception 'the standby does not follow';
-                 end $$;\n"
-            )
-        };
-        let sql = format!(
-            "{}alter system set synchronous_standby_names = '{SYNCHRONOUS}';
-             select pg_reload_conf();\n{}",
-            wait_until("state = 'streaming'"),
-            wait_until("sync_state = 'sync'")
-        );
-        self.launcher.mark(self.servers[self.primary].postgres.psql("standby", &sql)).complete().await
+        self.until_standby("state = 'streaming'").await?;
+        let sql = format!("alter system set synchronous_standby_names = '{SYNCHRONOUS}';\nselect pg_reload_conf();\n");
+        self.launcher.mark(self.servers[self.primary].postgres.psql("standby", &sql)).complete().await?;
+        self.until_standby("sync_state = 'sync'").await
+    }
+
+    /// Waits until the primary says this of its standby. Each look is a session of its own: one that is in the middle of a
+    /// statement does not learn of new settings.
+    async fn until_standby(&self, condition: &str) -> Result<()> {
+        let sql = format!("select exists (select from pg_stat_replication where {condition});\n");
+        let look = self.launcher.mark(self.servers[self.primary].postgres.psql("standby", &sql));
+        let started = Instant::now();
+        while look.read().await?.trim() != "t" {
+            ensure!(started.elapsed() < STARTUP_TIMEOUT, "the standby does not follow the primary: not {condition}");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
     }
 
     /// What others need to know of the servers.

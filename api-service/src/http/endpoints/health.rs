@@ -71,6 +71,7 @@ fn problem(why: &NotReady) -> Problem {
             (ProblemCode::Starting, "The service is starting: it has not read the database yet.")
         }
         NotReady::DatabaseUnreachable(_) => (ProblemCode::DatabaseUnavailable, "The database is out of reach."),
+        NotReady::DatabaseBlocked(_) => (ProblemCode::DatabaseUnavailable, "The database takes no writes at present."),
         NotReady::DatabaseUnfit(_) => (ProblemCode::DatabaseIncompatible, "The database does not fit this service."),
     };
     Problem::new(code, detail)
@@ -81,7 +82,9 @@ fn operator_detail(state: &AppState) -> Option<String> {
     let Err(why) = state.readiness() else { return state.clock_offset.warning() };
     let detail = problem(&why).detail;
     Some(match why {
-        NotReady::DatabaseUnreachable(cause) | NotReady::DatabaseUnfit(cause) => format!("{detail} Cause: {cause}"),
+        NotReady::DatabaseUnreachable(cause) | NotReady::DatabaseBlocked(cause) | NotReady::DatabaseUnfit(cause) => {
+            format!("{detail} Cause: {cause}")
+        }
         NotReady::Stopping | NotReady::DatabaseNotRead => detail,
     })
 }

@@ -48,6 +48,11 @@ impl Class {
         }
     }
 
+    /// Whether its work commits, and so may wait for a synchronous standby.
+    pub(in crate::store) fn commits(self) -> bool {
+        matches!(self, Self::Send | Self::Write | Self::Background)
+    }
+
     pub(in crate::store) fn limits(self) -> ClassLimits {
         let [deadline, statement, lock] = match self {
             // Two instances that send into one conversation wait for each other's commit: a few milliseconds.

@@ -1,7 +1,7 @@
 //! Connects to PostgreSQL. `sslmode` means what it means to libpq, except that TLS always verifies the server's certificate and
 //! name. A server that offers TLS and cannot prove its name gets no connection: nothing falls back to plaintext.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use shared::kit::net::tls;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Error, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::session;
+use super::{hosts, session};
 use crate::store::pool::server_identity::ServerIdentity;
 use crate::store::settings::DatabaseConfig;
 use crate::store::{StoreError, database_url};
@@ -74,7 +75,7 @@ impl Connector {
             .connect_timeout(COMMAND_CONNECT_TIMEOUT)
             .keepalives_idle(KEEPALIVE_IDLE)
             .options(options);
-        match timeout(COMMAND_CONNECT_TIMEOUT, self.open(postgres)).await {
+        match timeout(COMMAND_CONNECT_TIMEOUT, self.open(postgres, Arc::default())).await {
             Ok(opened) => Ok(opened?),
             Err(_) => {
                 let seconds = COMMAND_CONNECT_TIMEOUT.as_secs();
@@ -88,10 +89,17 @@ impl Connector {
         IdentifyingConnector { connector: self, server }
     }
 
-    async fn open(self, postgres: Config) -> Connected {
+    /// Opens a connection to the first server of the URL that fits.
+    async fn open(self, postgres: Config, server: Arc<ServerIdentity>) -> Connected {
+        let identity = server.clone();
+        let open_one = move |postgres| self.clone().open_one(postgres, identity.clone());
+        hosts::connect_any(postgres, &server.preferred_host, open_one).await
+    }
+
+    async fn open_one(self, postgres: Config, server: Arc<ServerIdentity>) -> Connected {
         match self {
-            Self::Plain => connect(&postgres, NoTls).await,
-            Self::Tls(tls) => connect(&postgres, tls).await,
+            Self::Plain => connect(&postgres, NoTls, server).await,
+            Self::Tls(tls) => connect(&postgres, tls, server).await,
         }
     }
 }
@@ -104,7 +112,7 @@ pub(in crate::store) struct IdentifyingConnector {
 
 impl Connect for IdentifyingConnector {
     fn connect(&self, postgres: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
-        let opening = self.connector.clone().open(postgres.clone());
+        let opening = self.connector.clone().open(postgres.clone(), self.server.clone());
         Box::pin(async move {
             let (client, driving) = opening.await?;
             self.server.identify(&client).await?;
@@ -113,18 +121,36 @@ impl Connect for IdentifyingConnector {
     }
 }
 
-async fn connect<T>(postgres: &Config, tls: T) -> Connected
+async fn connect<T>(postgres: &Config, tls: T, server: Arc<ServerIdentity>) -> Connected
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
-    let (client, connection) = postgres.connect(tls).await?;
+    let (client, mut connection) = postgres.connect(tls).await?;
     let driving = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::warn!(%error, "PostgreSQL connection ended");
+        loop {
+            match poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notice(notice))) if is_doubtful_commit(&notice) => {
+                    server.doubt_commits();
+                    tracing::warn!("a commit no longer waits for its synchronous standby, so its caller gets an error");
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "PostgreSQL connection ended");
+                    return;
+                }
+                None => return,
+            }
         }
     });
     Ok((client, driving))
+}
+
+/// Whether PostgreSQL says that a commit may be missing on its synchronous standby. It says so in a warning of the general class
+/// alone, when a wait is cancelled (`pg_cancel_backend`), and reports success after it. Statements of this service cause no other
+/// warning of this class.
+fn is_doubtful_commit(notice: &DbError) -> bool {
+    notice.code() == &SqlState::WARNING && notice.parsed_severity() == Some(Severity::Warning)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub(in crate::store) mod class;
 pub(in crate::store) mod connect;
+pub(in crate::store) mod hosts;
 pub(in crate::store) mod server_identity;
 mod session;
 
@@ -45,6 +46,7 @@ pub struct PoolState {
 pub(in crate::store) struct Pools {
     pools: [Pool; 5],
     marks: Semaphore,
+    server: Arc<ServerIdentity>,
 }
 
 impl Pools {
@@ -90,7 +92,12 @@ impl Pools {
         };
         let [send, write, read, background, watch] = Class::ALL.map(make);
         let marks = Semaphore::new(sizes.write.saturating_sub(RESERVED_FOR_AUDIT).max(1));
-        Ok(Self { pools: [send?, write?, read?, background?, watch?], marks })
+        Ok(Self { pools: [send?, write?, read?, background?, watch?], marks, server: server.clone() })
+    }
+
+    /// The server, as its connections identified it.
+    pub(in crate::store) fn server(&self) -> &Arc<ServerIdentity> {
+        &self.server
     }
 
     /// Takes a connection.

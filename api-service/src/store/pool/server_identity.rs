@@ -1,8 +1,8 @@
 //! Identifies the PostgreSQL server. After a failover or restart, transactions that were confirmed may be lost; more connections
 //! to the same server lose nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
@@ -14,11 +14,18 @@ const IDENTITY_QUERY: &str = "select concat_ws(' ', pg_postmaster_start_time(), 
 /// Fallback where the service may not read all of that.
 const START_TIME_QUERY: &str = "select pg_postmaster_start_time()::text";
 
+/// Between two times that a server counts as demoted.
+const MIN_DEMOTION_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The server, as each new connection identified it.
 #[derive(Default)]
 pub(in crate::store) struct ServerIdentity {
     /// How often the server changed.
     generation: AtomicU64,
+    /// How often a commit ended its wait for a synchronous standby early.
+    doubtful_commits: AtomicU64,
+    /// Where it is among the servers of the URL.
+    pub(super) preferred_host: AtomicUsize,
     known: Mutex<KnownServer>,
 }
 
@@ -37,6 +44,27 @@ impl ServerIdentity {
     /// Whether a connection was created before the last change.
     pub(in crate::store) fn is_older(&self, created: Instant) -> bool {
         self.known.lock().since.is_some_and(|since| created < since)
+    }
+
+    /// Records that a commit ended its wait for a synchronous standby early: a failover may lose it.
+    pub(super) fn doubt_commits(&self) {
+        self.doubtful_commits.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A number that changes before the reply of such a commit is read.
+    pub(in crate::store) fn doubtful_commits(&self) -> u64 {
+        self.doubtful_commits.load(Ordering::Acquire)
+    }
+
+    /// The server has become read-only: all its connections are to be closed, and no audit chain continues.
+    pub(in crate::store) fn demoted(&self) {
+        let mut known = self.known.lock();
+        // New connections may lead to the same server again and again.
+        if known.since.is_none_or(|since| since.elapsed() >= MIN_DEMOTION_INTERVAL) {
+            known.since = Some(Instant::now());
+            self.generation.fetch_add(1, Ordering::AcqRel);
+            tracing::warn!("PostgreSQL server has become read-only, connections and audit chains are replaced");
+        }
     }
 
     /// Identifies the server of a new connection.
@@ -88,5 +116,15 @@ mod tests {
         assert_eq!(server.generation(), 1);
         assert!(server.is_older(first), "a connection from before leads to the server of before");
         assert!(!server.is_older(Instant::now()));
+    }
+
+    #[test]
+    fn demotion_replaces_connections_once_per_second() {
+        let server = ServerIdentity::default();
+        let opened = Instant::now();
+        server.demoted();
+        server.demoted();
+        assert_eq!(server.generation(), 1);
+        assert!(server.is_older(opened));
     }
 }
