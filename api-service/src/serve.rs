@@ -8,6 +8,7 @@ use shared::contract::token::cache::TokenCache;
 use shared::contract::token::{KeySetCache, Verifier};
 use shared::kit::env::mode::Mode;
 use shared::kit::net::file_descriptors;
+use shared::kit::own_thread::on_own_thread;
 use shared::kit::redis::{ClientOptions, RedisNodes};
 use shared::kit::shutdown::Shutdown;
 use shared::kit::telemetry::exporter::MetricsExporter;
@@ -22,8 +23,10 @@ use crate::limits::rate_limit::RateLimits;
 use crate::monitors::clock::ClockOffset;
 use crate::monitors::database::{DatabaseMonitor, spawn_when_ready};
 use crate::outbox::broker::Broker;
+use crate::outbox::event_queue::EventSender;
 use crate::presence_reader::PresenceReader;
 use crate::revocation::RevocationService;
+use crate::send_batcher::BatchReceiver;
 use crate::state::AppState;
 use crate::store::{Class, Store};
 use crate::stream_consumer::conversation_checks::ConversationCheckHandler;
@@ -106,7 +109,7 @@ pub async fn run(
         spawn_when_ready(&shutdown, &database, name, task);
     };
     start("outbox", Box::pin(outbox::run(store.clone(), broker, committed, redis.health(), shutdown.clone())));
-    start("send batcher", Box::pin(send_batcher::run(store.for_class(Class::Send), events.clone(), pending)));
+    start("send batcher", Box::pin(run_send_batcher(store.for_class(Class::Send), events.clone(), pending)));
     let receipts = ReceiptHandler { store: store.clone(), events: events.clone() };
     start("receipt handler", Box::pin(stream_consumer::run(redis.clone(), receipts, shutdown.clone())));
     let socket_events = SocketAuditHandler { store: store.clone() };
@@ -187,6 +190,13 @@ pub async fn run(
         traces.finish(FINAL_SPANS_TIMEOUT).await;
     }
     ended
+}
+
+/// All senders wait for the batcher, so it does not share a thread with their requests.
+async fn run_send_batcher(store: Store, events: EventSender, pending: BatchReceiver) {
+    if let Err(error) = on_own_thread("send batcher", send_batcher::run(store, events, pending)).await {
+        tracing::error!(%error, "no thread for the send batcher");
+    }
 }
 
 /// Serves the public port once the database is ready. Until then clients wait in the kernel's queue: a load balancer that has not

@@ -81,8 +81,6 @@ impl BatchReceiver {
             while !self.queue.is_ready() {
                 self.queue.changed.notified().await;
             }
-            // Lets requests that have already arrived join this batch.
-            tokio::task::yield_now().await;
             match self.queue.next_batch() {
                 NextBatch::Batch(group) => return Some(group),
                 NextBatch::Empty => {}

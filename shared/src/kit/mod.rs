@@ -6,6 +6,7 @@
 //! - [`token_bucket`]: token buckets per caller
 //! - [`redis`]: connections to Redis, and to every node of a cluster
 //! - [`json`]: strict JSON
+//! - [`own_thread`]: a thread for one task
 //! - [`telemetry`]: logs, metrics and traces
 //! - [`shutdown`]: tasks that end together, under one deadline
 //! - [`timestamp`]: times as clients read them
@@ -14,6 +15,7 @@ pub mod crypto;
 pub mod env;
 pub mod json;
 pub mod net;
+pub mod own_thread;
 pub mod redis;
 pub mod shutdown;
 pub mod telemetry;
