@@ -63,6 +63,7 @@ use audit::chains::Chains;
 use pool::Pools;
 use pool::connect::Connector;
 use pool::server_identity::ServerIdentity;
+use sends::KnownConversations;
 
 /// The database, used by one [`Class`] of work. Clones share its connections.
 #[derive(Clone)]
@@ -70,6 +71,7 @@ pub struct Store {
     pools: Arc<Pools>,
     class: Class,
     chains: Arc<Chains>,
+    known_conversations: Arc<KnownConversations>,
     /// Keys of content at rest; `None` when encryption is off.
     envelope_keys: Option<Arc<EnvelopeKeys>>,
     /// Counts marks that change nothing, which a client could repeat without bound.
@@ -93,6 +95,7 @@ impl Store {
             pools,
             class: Class::Background,
             chains: Chains::new(audit, server),
+            known_conversations: Arc::default(),
             envelope_keys: None,
             refusals: Arc::default(),
             failures: Arc::default(),

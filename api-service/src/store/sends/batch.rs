@@ -125,7 +125,7 @@ pub(super) fn build_result(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::dedup::{Classified, RepeatKey, assign_relative_seq, assign_seq, classify, repeat_key};
     use super::*;
     use crate::model::deadline::Deadline;
@@ -156,7 +156,7 @@ mod tests {
         }
     }
 
-    fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> SendRequest {
+    pub(in crate::store::sends) fn new(from: &str, to: &str, content: &str, client_id: Option<u128>) -> SendRequest {
         let (sender, receiver): (Participant, Participant) = (from.parse().unwrap(), to.parse().unwrap());
         let message = Arc::new(NewMessage {
             conversation: Conversation::new("loc1".parse().unwrap(), sender.clone(), receiver.clone()).unwrap(),

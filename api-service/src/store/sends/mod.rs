@@ -1,20 +1,24 @@
 //! The transaction of a batch of sends: conversations, messages, outbox and audit trail together, or nothing.
 //!
 //! Normally it is one statement ([`write_single_statement()`]). It writes nothing unless every conversation has a row and no send
-//! is a repeat. Otherwise it takes two round trips ([`write_multi_statement()`]): count up the conversations, which locks them,
+//! is a repeat. Rows that may be missing are inserted before it, in a transaction of their own and the same round trip. Otherwise it takes two round trips ([`write_multi_statement()`]): count up the conversations, which locks them,
 //! and look for repeats; then write and commit. If a send turns out to be a repeat, the transaction is rolled back and started
 //! again without it.
 
 mod batch;
 mod dedup;
+mod known_conversations;
 mod multi_statement;
 mod single_statement;
 
+use tokio::join;
+
 use super::audit::Lease;
-use super::data_keys;
 use super::{Store, StoreError};
+use super::{conversations, data_keys};
 use crate::model::send::SendRequest;
 pub use batch::BatchResult;
+pub(super) use known_conversations::KnownConversations;
 use multi_statement::{PreparedBatch, Statements, write_multi_statement};
 use single_statement::write_single_statement;
 
@@ -30,8 +34,21 @@ impl Store {
             let locations = batch.iter().map(|request| request.message.conversation.location());
             let sealing = data_keys::sealing_keys(client, self.envelope_keys.as_deref(), locations).await?;
             let mut lease = Lease::take(&self.chains, client).await?;
-            if let Some(written) = write_single_statement(client, &sealing, batch, &mut lease).await? {
+            let unknown = self.known_conversations.unknown(batch);
+            let written = if unknown.is_empty() {
+                write_single_statement(client, &sealing, batch, &mut lease).await?
+            } else {
+                // Statements run in the order in which they are sent. Without the rows the second one writes nothing.
+                let (_opened, written) = join!(
+                    biased;
+                    conversations::open(client, &unknown),
+                    write_single_statement(client, &sealing, batch, &mut lease),
+                );
+                written?
+            };
+            if let Some(written) = written {
                 lease.committed();
+                self.known_conversations.add(unknown.iter().map(|one| one.id()));
                 return written.to_result(batch);
             }
             // Rare, and its future is larger than all others.
