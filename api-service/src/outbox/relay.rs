@@ -195,7 +195,7 @@ impl OutboxRelay {
             .filter(|(_, is_attempted)| **is_attempted)
             .map(|(event, _)| (event, PublishMode::Deduplicate))
             .collect();
-        let mut outcomes = self.broker.publish(&due).await?.into_iter();
+        let mut outcomes = publish_by_conversation(&self.broker, &due).await?.into_iter();
         let mut is_published = Vec::with_capacity(is_attempted.len());
         for (event, is_attempted) in events.zip(is_attempted) {
             let outcome = if is_attempted { outcomes.next() } else { None };
@@ -211,6 +211,20 @@ impl OutboxRelay {
         self.inbox_updates.publish(entries.iter().flat_map(|entry| entry.updates.clone()).collect()).await?;
         Ok((relayed, is_published.into_iter().filter(|is_published| *is_published).count() as u64))
     }
+}
+
+/// Publishes the events of each conversation together and in order, because the script reads each log once per call. Returns the
+/// outcomes in the order of `due`.
+async fn publish_by_conversation(
+    broker: &Broker,
+    due: &[PublishRequest<'_>],
+) -> Result<Vec<PublishOutcome>, RelayError> {
+    let mut order: Vec<usize> = (0..due.len()).collect();
+    order.sort_by_key(|index| due[*index].0.channel.as_str());
+    let sorted: Vec<_> = order.iter().map(|index| due[*index]).collect();
+    let mut outcomes: Vec<_> = order.into_iter().zip(broker.publish(&sorted).await?).collect();
+    outcomes.sort_unstable_by_key(|(index, _)| *index);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
 /// Whether a batch that starts now ends within the lease.

@@ -9,7 +9,7 @@ macro_rules! publish {
 -- KEYS[i] is the log of event i. ARGV[1] is how many entries a log keeps, ARGV[2] its life in milliseconds. Seven arguments
 -- per event follow. Each event gets one value in `cursors`: its cursor, '' (not needed), nil (too early), or '!' and an error.
 local call, pcall, sub, max = redis.call, redis.pcall, string.sub, math.max
-local cursors, failed = {}, {}
+local cursors, failed, contents = {}, {}, {}
 for i, log in ipairs(KEYS) do
     local at = 7 * i - 4
     local kind, header, body, channel = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
@@ -41,14 +41,17 @@ for i, log in ipairs(KEYS) do
     local known = last and tonumber(last[2][2]) or 0
 
     -- Dedup, only in mode 'deduplicate': the log holds the event already if an entry has the same type and header. Receipts have
-    -- an empty header; they are compared by body.
-    local is_held = false
-    if last and mode == 'deduplicate' then
+    -- an empty header; they are compared by body. A log is read once per call.
+    local identity = kind .. (header ~= '' and 'h' .. header or 'b' .. body)
+    if last and mode == 'deduplicate' and not contents[log] then
+        local held = {}
         for _, entry in ipairs(call('XREVRANGE', log, '+', '-', 'COUNT', ARGV[1])) do
             local fields = entry[2]
-            is_held = is_held or fields[4] == kind and fields[6] == header and (header ~= '' or fields[8] == body)
+            held[fields[4] .. (fields[6] ~= '' and 'h' .. fields[6] or 'b' .. fields[8])] = true
         end
+        contents[log] = held
     end
+    local is_held = mode == 'deduplicate' and contents[log] and contents[log][identity]
 
     if newest.err then
         failed[log] = newest
@@ -72,6 +75,7 @@ for i, log in ipairs(KEYS) do
             failed[log] = id
             cursors[i] = '!' .. id.err
         else
+            if contents[log] then contents[log][identity] = true end
             -- The life is renewed by the first event, and when the first nine digits of the id (units of ten seconds) change.
             if is_opened or sub(previous, 1, 9) ~= sub(id, 1, 9) then call('PEXPIRE', log, ARGV[2]) end
             -- The first line is for gateways: CURSOR PREVIOUS, for a message its recipient and id, and after a tab the
