@@ -23,6 +23,8 @@ pub(crate) enum ApiTarget {
     OursNoSubscribers,
     /// The same, with content encrypted in PostgreSQL, in a database of its own there, and on its way through Redis.
     OursEncrypted,
+    /// The same, each message the first one of its conversation.
+    OursFirstMessages,
     /// Another build of it, to compare with.
     OtherBuild(PathBuf),
     /// The whole system, through HAProxy.
@@ -60,6 +62,7 @@ impl ApiTarget {
             Self::Ours => "**ours**".to_owned(),
             Self::OursNoSubscribers => "ours, no subscribers".to_owned(),
             Self::OursEncrypted => "ours, content encrypted".to_owned(),
+            Self::OursFirstMessages => "ours, first messages".to_owned(),
             Self::OtherBuild(path) => format!("ours, {}", path.display()),
             Self::OursBehindHaproxy => "ours, through HAProxy".to_owned(),
             Self::Baseline(name) => name.clone(),
@@ -75,7 +78,11 @@ impl ApiTarget {
             open_logs(system, pairs)?;
         }
         let (address, servers, server) = match self {
-            Self::Ours | Self::OursNoSubscribers | Self::OursEncrypted | Self::OtherBuild(_) => {
+            Self::Ours
+            | Self::OursNoSubscribers
+            | Self::OursEncrypted
+            | Self::OursFirstMessages
+            | Self::OtherBuild(_) => {
                 let own = binaries()?.join("api-service");
                 let binary = if let Self::OtherBuild(path) = self { path } else { &own };
                 let server = match self {

@@ -99,6 +99,7 @@ impl Arguments {
         relays.extend(self.other_gateway.clone().map(GatewayTarget::OtherBuild));
         writers.extend(self.other_api.clone().map(ApiTarget::OtherBuild));
         writers.extend(wants("ours").then_some(ApiTarget::OursNoSubscribers));
+        writers.extend(wants("ours").then_some(ApiTarget::OursFirstMessages));
         writers.extend(wants("ours").then_some(ApiTarget::OursEncrypted));
         writers.extend(wants("ours").then_some(ApiTarget::OursBehindHaproxy));
         for (name, kind) in installed.into_iter().filter(|(name, _)| wants(name)) {

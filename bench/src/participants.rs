@@ -38,6 +38,11 @@ impl Pair {
         Ok(Self { doctor, patient, conversation })
     }
 
+    /// The doctor, with another patient in each request of a template.
+    pub(crate) fn with_new_patients(self) -> Self {
+        Self { patient: ID_PLACE.to_owned(), ..self }
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         Channel::from(&self.conversation)
     }
