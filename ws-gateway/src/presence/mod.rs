@@ -1,6 +1,6 @@
 //! Presence: this gateway's participants → Redis, and presence in Redis → the sockets of their peers.
 //!
-//! - `local`: participants with sockets here; `sync` writes their changes and renews leases
+//! - `local`: participants with sockets here; `redis_writer` writes their changes and renews leases
 //! - `watchlist`: peers whose presence a socket shows; `poll` reads them
 //! - `store`: keys and scripts in Redis
 //! - `conversation_checks`: asks whether two participants share a conversation

@@ -66,7 +66,7 @@ impl PresenceStore {
         Self { redis, gateway: uuid::Uuid::now_v7().simple().to_string(), change, renew, lookup_script, rename, lease }
     }
 
-    /// The first keys and arguments of `Topology::presence_script` and `Topology::lease_script`.
+    /// The first keys and arguments of `Topology::presence_update_script` and `Topology::lease_renewal_script`.
     fn common_arguments(&self, lease_id: &LeaseId, lease: Duration) -> (PresenceKeys, Vec<String>, Vec<Value>) {
         let (lease_ids, gateway) =
             (PresenceKeys::new(&lease_id.location), format!("{}-{}", self.gateway, lease_id.incarnation));

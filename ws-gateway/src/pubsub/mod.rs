@@ -10,7 +10,7 @@
 //! - `single` and `cluster` keep the connections; `routes` maps slots to them; `subscriber`: what they share
 //! - `receiver`: what a connection receives; `subscriptions`: what is sent on it
 //! - `backfill_reader`: reads logs for rooms with a gap
-//! - `event_log`: reads event logs; `replay_budget` bounds replays in memory
+//! - `event_log_reader`: reads event logs; `replay_budget` bounds replays in memory
 //! - [`event_decoder`]: decodes and decrypts events
 //! - `typing`: publishes typing notices
 

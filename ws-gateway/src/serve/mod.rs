@@ -4,7 +4,7 @@
 //! - `drain`: the end, within one deadline
 
 mod capacity;
-mod drain;
+mod shutdown_phases;
 
 use std::io;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ use crate::streams::audit::AuditProducer;
 use crate::streams::receipts::ReceiptProducer;
 use crate::{admin, http};
 use capacity::Capacity;
-use drain::Phases;
+use shutdown_phases::Phases;
 
 /// Why a gateway could not run.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let sockets = TaskTracker::new();
     phases.accepting.spawn_until("public port", http::server::accept(app.clone(), listener, sockets.clone()));
     phases.administering.spawn_until("admin port", admin::serve(app.clone(), admin_listener, metrics));
-    Ok(drain::run_until_closed(&app, &sockets, &phases).await?)
+    Ok(shutdown_phases::run_until_closed(&app, &sockets, &phases).await?)
 }
 
 fn log_insecure_settings(config: &Config) {

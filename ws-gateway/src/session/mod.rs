@@ -14,8 +14,8 @@ mod frame_limiter;
 mod frames;
 mod protocol;
 mod receipts;
-mod resume;
 mod scratch;
+mod subscribe;
 mod task;
 
 use std::collections::VecDeque;
@@ -41,8 +41,8 @@ pub(crate) use closing::reject;
 use deadlines::Deadlines;
 use delivery_tracker::DeliveryTracker;
 use frame_limiter::FrameLimiter;
-use resume::InitialState;
-pub(crate) use resume::{SubscribeError, subscribe};
+use subscribe::InitialState;
+pub(crate) use subscribe::{SubscribeError, subscribe};
 pub(crate) use task::SessionTask;
 
 /// How a socket ended.

@@ -1,6 +1,6 @@
-//! Who is online: names, and the scripts that work on them.
+//! Who is online: names in Redis, and the scripts that work on them.
 //!
-//! Presence in Redis: names, and the scripts that work on them. All keys of a location share one slot of a Redis Cluster, so
+//! All keys of a location share one slot of a Redis Cluster, so
 //! that one script can update and announce presence. A gateway writes when a participant comes or goes, and otherwise only
 //! renews its lease: one command per location. When a gateway dies its lease expires, and its participants go offline.
 

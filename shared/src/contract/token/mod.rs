@@ -2,8 +2,8 @@
 //!
 //! - `verifier`: chooses the key, checks signature, times and revocation
 //! - `jwk`: the public keys of an issuer
-//! - `jwks_source`: file or URL of the issuer's keys
-//! - `key_set_cache`: the keys in use, refreshed in the background
+//! - `jwks_fetcher`: file or URL of the issuer's keys
+//! - `key_set_refresh`: the keys in use, refreshed in the background
 //! - `claims`: parses the claims
 //! - `principal`: the authenticated actor, and what it may do
 //! - `error`: why a token is rejected; never says what the key is
@@ -15,8 +15,8 @@ pub(crate) mod claims;
 mod error;
 mod issue;
 mod jwk;
-mod jwks_source;
-mod key_set_cache;
+mod jwks_fetcher;
+mod key_set_refresh;
 mod principal;
 pub mod settings;
 #[cfg(test)]
@@ -26,8 +26,8 @@ mod verifier;
 pub use error::TokenError;
 pub use issue::{Role, issue};
 pub use jwk::{KeySet, KeySetError, VerificationKeyId};
-pub use jwks_source::{Jwks, JwksError, JwksFile, JwksUrl};
-pub use key_set_cache::{KeySetCache, NoVerificationKeysError};
+pub use jwks_fetcher::{Jwks, JwksError, JwksFile, JwksUrl};
+pub use key_set_refresh::{KeySetCache, NoVerificationKeysError};
 pub use principal::{Actor, AuthorizationError, Principal};
 pub use verifier::{MAX_TOKEN_BYTES, Verifier};
 

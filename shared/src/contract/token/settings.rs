@@ -1,7 +1,7 @@
 //! The settings of tokens, which both services have, and what must hold between them.
 
 use super::TokenConfig;
-use super::jwks_source::{Jwks, JwksFile, JwksUrl};
+use super::jwks_fetcher::{Jwks, JwksFile, JwksUrl};
 use crate::kit::env::mode::Mode;
 use crate::kit::env::{Env, Secret, Setting};
 use crate::kit::net::tls::CaFile;

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::error::TokenError;
 use super::jwk::VerificationKeyId;
-use super::key_set_cache::KeySetCache;
+use super::key_set_refresh::KeySetCache;
 use super::principal::Principal;
 use super::{TokenConfig, claims};
 use crate::contract::revocation::RevocationSet;

@@ -52,7 +52,7 @@ impl Key {
     /// Opens all of `buffer` behind its first `from` bytes, where it lies.
     ///
     /// # Errors
-    /// [`SealError::Refused`]; nothing is behind the first bytes then.
+    /// [`SealError::AuthenticationFailed`]; nothing is behind the first bytes then.
     pub fn open(&self, place: &[u8], buffer: &mut Vec<u8>, from: usize) -> Result<(), SealError> {
         let opened = self.open_in_place(place, buffer.get_mut(from..).unwrap_or_default());
         buffer.truncate(from + opened.unwrap_or(0));

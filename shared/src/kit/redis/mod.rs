@@ -11,7 +11,7 @@
 //! | `health` | [`ConnectionHealth`]: whether Redis may have lost writes |
 //! | `nodes` | [`RedisNodes`]: all of them; sends each command to the node of its key |
 //! | `slot_map_reader` | [`SlotMapReader`]: reads the map of the cluster |
-//! | `cluster` | keeps the map up to date, and a connection to each master |
+//! | `slot_map_refresh` | keeps the map up to date, and a connection to each master |
 //! | `sentinel` | follows the master that Redis Sentinels name |
 //! | `dedicated` | [`DedicatedConnection`]: a connection of its own for one key, whose reads may block |
 //!
@@ -19,7 +19,6 @@
 //! redirections are not used either. When it follows `ASK`, it takes the next reply on that connection for its own,
 //! whichever command caused it: one conversation's log could reach another.
 
-mod cluster;
 mod connection;
 mod dedicated;
 mod health;
@@ -29,6 +28,7 @@ mod nodes;
 mod sentinel;
 mod slot_map;
 mod slot_map_reader;
+mod slot_map_refresh;
 mod topology;
 mod url;
 

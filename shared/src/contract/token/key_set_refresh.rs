@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::TokenConfig;
 use super::jwk::{KeySet, VerificationKeyId};
-use super::jwks_source::{Jwks, JwksDocument, JwksError, JwksFetcher};
+use super::jwks_fetcher::{Jwks, JwksDocument, JwksError, JwksFetcher};
 use crate::kit::shutdown::Shutdown;
 
 /// Between two looks at a file.
@@ -164,5 +164,5 @@ fn count(outcome: &'static str) {
 }
 
 #[cfg(test)]
-#[path = "tests/key_set_cache.rs"]
+#[path = "tests/key_set_refresh.rs"]
 mod tests;
