@@ -7,7 +7,6 @@ use shared::kit::net::tls;
 use tokio_postgres::error::SqlState;
 
 use crate::envelope::EnvelopeError;
-use crate::store::pool::hosts::is_read_only;
 
 /// A server that answers and rejects writes: a standby, or a primary that was demoted while its connections stayed open.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +42,12 @@ pub enum StoreError {
     /// A defect: PostgreSQL rejected the statement, or holds invalid data.
     #[error("the database refused: {0}")]
     Internal(#[source] Cause),
+}
+
+/// Whether a server was rejected because it accepts no writes (`target_session_attrs=read-write`).
+pub(in crate::store) fn is_read_only(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied && cause.raw_os_error().is_none())
 }
 
 impl StoreError {

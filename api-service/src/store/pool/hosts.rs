@@ -5,8 +5,6 @@
 //! after a head start, and the first that fits wins.
 
 use std::collections::VecDeque;
-use std::error::Error as _;
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -14,6 +12,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep;
 use tokio_postgres::{Config, Error};
+
+use crate::store::error::is_read_only;
 
 /// How long one server is asked alone. A healthy one answers within milliseconds.
 const HEAD_START: Duration = Duration::from_millis(500);
@@ -52,12 +52,6 @@ pub(super) async fn connect_any<T, F: Future<Output = Result<T, Error>>>(
             () = sleep(HEAD_START), if !waiting.is_empty() => {}
         }
     }
-}
-
-/// Whether a server was rejected because it accepts no writes (`target_session_attrs=read-write`).
-pub(in crate::store) fn is_read_only(error: &Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|cause| cause.kind() == ErrorKind::PermissionDenied && cause.raw_os_error().is_none())
 }
 
 /// The same settings for each server alone; nothing when hosts, addresses and ports do not match.
