@@ -60,7 +60,7 @@ types: ## Write the SDK's .d.ts from its JSDoc
 	@. e2e/contract/tools && tools_node && rm -rf clients/javascript/types && "$$node_modules/.bin/tsc" --project clients/javascript \
 		&& "$$node_modules/.bin/tsc" --project clients/javascript/tsconfig.element.json
 
-bench: ## Measure, beside the baselines, into docs/performance/README.md: JOB=relay make bench, or everything in 20 minutes
+bench: ## Measure, beside the baselines, into docs/performance/README.md: JOB=relay make bench, or everything but growth in 20 minutes
 	@scripts/install
 	@bench/baselines/install
 	@cargo build --release -p api-service -p ws-gateway -p stack -p bench -p baselines

@@ -11,12 +11,13 @@ use clap::{Parser, ValueEnum};
 use crate::api_targets::ApiTarget;
 use crate::gateway_targets::GatewayTarget;
 use crate::jobs::RunOptions;
+use crate::jobs::growth::GrowthOptions;
 use crate::server::baselines;
 
 /// Measures the chat and its baselines side by side
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
-    /// What to measure; everything when not given
+    /// What to measure; everything but growth when not given
     pub(crate) jobs: Vec<Job>,
     /// How often every peer has its turn; tables show medians
     #[arg(long, default_value_t = 3)]
@@ -42,6 +43,8 @@ pub(crate) struct Arguments {
     /// A Markdown file in which the tables are put in their places; they are printed too
     #[arg(long)]
     pub(crate) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) growth: GrowthOptions,
     #[arg(long, hide = true)]
     pub(crate) address: Option<SocketAddr>,
     #[arg(long, hide = true, default_value_t = 0)]
@@ -65,6 +68,8 @@ pub(crate) enum Job {
     Storm,
     /// The same work with more instances
     Scaling,
+    /// Requests to a database with millions of messages, beside an empty one
+    Growth,
     #[value(hide = true)]
     Respond,
     #[value(hide = true)]
@@ -79,10 +84,10 @@ impl Job {
 }
 
 impl Arguments {
-    /// The jobs, in their order.
+    /// The jobs, in their order. Growth takes an hour and much of the disk, so it runs only by name.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = Job> {
         let all = Job::value_variants().iter().copied();
-        all.filter(|job| self.jobs.contains(job) || self.jobs.is_empty())
+        all.filter(|job| self.jobs.contains(job) || (self.jobs.is_empty() && *job != Job::Growth))
     }
 
     /// Options of every job.

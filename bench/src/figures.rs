@@ -40,6 +40,11 @@ impl Samples {
         self.0.last().copied()
     }
 
+    /// The figures of each round, beside those of another series.
+    pub(crate) fn pairs(&self, other: &Self) -> impl Iterator<Item = (f64, f64)> {
+        self.0.iter().copied().zip(other.0.iter().copied())
+    }
+
     /// The middle one; of an even number, the mean of the middle two. `None` when there is none.
     pub(crate) fn median(&self) -> Option<f64> {
         let mut sorted = self.0.clone();

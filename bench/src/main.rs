@@ -26,7 +26,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use backends::Backends;
 use cli::{Arguments, Job};
-use jobs::{RunOptions, e2e, handshake, idle, idle_many, relay, scaling, storm, write};
+use jobs::{RunOptions, e2e, growth, handshake, idle, idle_many, relay, scaling, storm, write};
 use report::Table;
 
 fn main() -> Result<()> {
@@ -73,6 +73,7 @@ fn tables(job: Job, arguments: &Arguments, options: &RunOptions, backends: &Back
         Job::E2e => e2e::run(options),
         Job::Storm => storm::run(options),
         Job::Scaling => scaling::run(options, backends),
+        Job::Growth => growth::run(options, &arguments.growth),
         Job::Respond | Job::Hold => Ok(Vec::new()),
     }
 }

@@ -29,6 +29,29 @@ pub(crate) struct Pair {
     conversation: Conversation,
 }
 
+/// One side of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Side<'a> {
+    pub(crate) location: &'a str,
+    pub(crate) kind: ParticipantKind,
+    pub(crate) name: &'a str,
+}
+
+impl Side<'_> {
+    /// The field of a message that names it as its `sender` or `receiver`.
+    pub(crate) fn field(&self, part: &str) -> String {
+        let kind = if self.kind == ParticipantKind::User { "user" } else { "contact" };
+        format!("{part}_{kind}_id")
+    }
+}
+
+/// A fresh token of a participant, for longer than any job lasts.
+pub(crate) fn token(side: &Side<'_>) -> Result<String> {
+    let secret: Secret = JWT_SECRET.parse()?;
+    let lifetime = Duration::from_secs(12 * 3_600);
+    Ok(issue(&secret, &side.name.parse()?, Role::Participant(side.kind), &[side.location.parse()?], lifetime)?)
+}
+
 impl Pair {
     pub(crate) fn new(number: usize) -> Result<Self> {
         let (doctor, patient) = (format!("doc{number}"), format!("pat{number}"));
@@ -47,12 +70,17 @@ impl Pair {
         Channel::from(&self.conversation)
     }
 
+    pub(crate) fn doctor(&self) -> Side<'_> {
+        Side { location: LOCATION, kind: ParticipantKind::User, name: &self.doctor }
+    }
+
+    pub(crate) fn patient(&self) -> Side<'_> {
+        Side { location: LOCATION, kind: ParticipantKind::Contact, name: &self.patient }
+    }
+
     /// A fresh token of one of them.
     pub(crate) fn token(&self, kind: ParticipantKind) -> Result<String> {
-        let secret: Secret = JWT_SECRET.parse()?;
-        let name = if kind == ParticipantKind::User { &self.doctor } else { &self.patient };
-        let lifetime = Duration::from_secs(3_600);
-        Ok(issue(&secret, &name.parse()?, Role::Participant(kind), &[LOCATION.parse()?], lifetime)?)
+        token(&if kind == ParticipantKind::User { self.doctor() } else { self.patient() })
     }
 
     /// The handshake of one of them with our gateway; with a cursor, to resume there.

@@ -37,6 +37,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     name: String,
+    /// From its start until it was ready; of our services only.
+    pub(crate) ready_after: Duration,
 }
 
 /// What a server has used up so far.
@@ -46,24 +48,31 @@ pub(crate) struct Cpu(Duration);
 impl Server {
     /// A service of this system, `ws-gateway` or `api-service`, with these backends. `settings` are added to its environment.
     pub(crate) fn of_ours(binary: &Path, backends: &Backends, settings: &[(&str, &str)]) -> Result<Self> {
+        // A gateway rejects sockets until an API service has said that Redis holds all revocations.
+        let _says_so = match binary.ends_with("ws-gateway") {
+            true => Some(Self::of_ours(&binaries()?.join("api-service"), backends, &[])?),
+            false => None,
+        };
+        if binary.ends_with("api-service") {
+            backends.migrate(binary)?;
+        }
+        Self::of_ours_alone(binary, backends, settings)
+    }
+
+    /// The same, where the database is migrated and an API service is there for a gateway.
+    pub(crate) fn of_ours_alone(binary: &Path, backends: &Backends, settings: &[(&str, &str)]) -> Result<Self> {
         let (address, admin) = (free_address()?, free_address()?);
         let name = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut command = dying_with_us(binary);
         command.arg("serve").env("LISTEN_ADDR", address.to_string()).env("ADMIN_ADDR", admin.to_string());
         command.env("REDIS_URL", &backends.redis_url).env("JWT_SECRET", JWT_SECRET).env("MODE", "development");
         command.envs(LIMITS);
-        // A gateway rejects sockets until an API service has said that Redis holds all revocations.
-        let _says_so = match name.as_str() {
-            "ws-gateway" => Some(Self::of_ours(&binaries()?.join("api-service"), backends, &[])?),
-            _ => None,
-        };
         if name == "api-service" {
-            backends.migrate(binary)?;
             command.env("DATABASE_URL", &backends.database_url);
         }
         command.envs(settings.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(backends.log(&name)?);
         let child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
-        let mut server = Self { child, address, name };
+        let mut server = Self { child, address, name, ready_after: Duration::ZERO };
         let started = Instant::now();
         while !is_ready(address) {
             if let Some(status) = server.child.try_wait()? {
@@ -72,6 +81,7 @@ impl Server {
             ensure!(started.elapsed() < TIMEOUT, "{} does not become ready", server.name);
             sleep(POLL_INTERVAL);
         }
+        server.ready_after = started.elapsed();
         Ok(server)
     }
 
@@ -90,7 +100,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let text = child.stdout.take().context("no output")?;
-        let mut server = Self { child, address, name: name.to_owned() };
+        let mut server = Self { child, address, name: name.to_owned(), ready_after: Duration::ZERO };
         let mut line = String::new();
         let mut text = BufReader::new(text);
         text.read_line(&mut line)?;

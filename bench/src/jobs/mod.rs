@@ -1,6 +1,7 @@
 //! The jobs: each starts what it measures, takes turns between the peers, and gives tables.
 
 pub(crate) mod e2e;
+pub(crate) mod growth;
 pub(crate) mod handshake;
 pub(crate) mod idle;
 pub(crate) mod idle_many;

@@ -11,7 +11,7 @@ use crate::figures::{Samples, short};
 use crate::gateway_targets::{GatewayTarget, pairs, scripted};
 use crate::jobs::{RunOptions, ratio};
 use crate::load::client::ServerProtocol;
-use crate::load::http::Senders;
+use crate::load::sends::Senders;
 use crate::load::socket_pool::{LoadMode, SocketPool};
 use crate::report::Table;
 use crate::server::{Cpu, Server, binaries};

@@ -9,7 +9,7 @@ use crate::backends::Backends;
 use crate::figures::{Samples, short};
 use crate::gateway_targets::pairs;
 use crate::jobs::{RunOptions, pgbench, ratio, skip_failed_baseline};
-use crate::load::http::Senders;
+use crate::load::sends::Senders;
 use crate::participants::Pair;
 use crate::report::Table;
 use crate::server::{Cpu, Server, dying_with_us, free_address};

@@ -1,4 +1,4 @@
-//! Connections that send messages, on one thread: requests are built before the run, and of the answers only the status and the
+//! Connections that send requests, on one thread: requests are built before the run, and of the answers only the status and the
 //! length are read.
 
 use std::collections::VecDeque;
@@ -10,28 +10,33 @@ use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use shared::contract::participant::ParticipantKind;
 
 use crate::figures::Durations;
-use crate::load::publisher::Template;
 use crate::load::rate::{Pace, Ticker};
-use crate::participants::{LOCATION, Pair, WORDS};
-use crate::stamp::ID_PLACE;
-use crate::stamp::{self, Stamp};
 
 /// For an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 const TICKER: Token = Token(usize::MAX - 1);
 
-/// Connections that are open all the time, each in a conversation of its own.
-pub(crate) struct Senders {
+/// What is sent.
+pub(crate) trait RequestSource {
+    /// How a good answer begins.
+    const GOOD_ANSWER: &'static [u8];
+
+    /// Appends the next request of a connection, which was due at `due`. False when there is none left.
+    fn append(&mut self, connection: usize, due: Duration, out: &mut Vec<u8>) -> bool;
+}
+
+/// Connections that are open all the time.
+pub(crate) struct Connections<S> {
+    pub(crate) source: S,
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
     /// The one that has been idle for longest is next: a load balancer closes idle ones.
     idle: VecDeque<usize>,
-    ids: u64,
+    has_more: bool,
     epoch: Instant,
     buffer: Vec<u8>,
     out: Vec<u8>,
@@ -39,8 +44,6 @@ pub(crate) struct Senders {
 
 struct Connection {
     stream: TcpStream,
-    template: Template,
-    sent: u32,
     due: Duration,
     answer: Vec<u8>,
 }
@@ -52,40 +55,40 @@ pub(crate) struct Sent {
     pub(crate) ages: Durations,
 }
 
-impl Senders {
-    /// Connects, one connection a pair, to each address in its turn. Stamps count from `epoch`.
-    pub(crate) fn connect(addresses: &[SocketAddr], pairs: &[Pair], epoch: Instant) -> Result<Self> {
+impl<S: RequestSource> Connections<S> {
+    /// Opens `count` connections, to each address in its turn. Stamps count from `epoch`.
+    pub(crate) fn open(addresses: &[SocketAddr], count: usize, source: S, epoch: Instant) -> Result<Self> {
         let poll = Poll::new()?;
-        let mut connections = Vec::with_capacity(pairs.len());
-        for (number, (pair, address)) in pairs.iter().zip(addresses.iter().cycle()).enumerate() {
+        let mut connections = Vec::with_capacity(count);
+        for (number, address) in addresses.iter().cycle().take(count).enumerate() {
             let stream = std::net::TcpStream::connect(address)?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
-            let template = Template::new(request(pair)?)?;
-            connections.push(Connection { stream, template, sent: 0, due: Duration::ZERO, answer: Vec::new() });
+            connections.push(Connection { stream, due: Duration::ZERO, answer: Vec::new() });
         }
-        // No `client_message_id` may come twice in the life of a database: microseconds pass faster than sends.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         Ok(Self {
+            source,
             poll,
             events: Events::with_capacity(256),
             idle: (0..connections.len()).rev().collect(),
             connections,
-            ids: u64::try_from(now.as_micros())? & 0xffff_ffff_ffff,
+            has_more: true,
             epoch,
             buffer: vec![0; 64 * 1024],
             out: Vec::new(),
         })
     }
 
-    /// Every connection sends again as soon as it is answered.
+    /// Every connection sends again as soon as it is answered. Ends early when the source has nothing left.
     pub(crate) fn at_full_speed(&mut self, duration: Duration) -> Result<Sent> {
         let (start, mut ages, mut answered) = (self.epoch.elapsed(), Durations::new(), 0);
         let mut now = start;
-        while now < start + duration {
-            while let Some(number) = self.idle.pop_front() {
+        while now < start + duration && (self.has_more || self.idle.len() < self.connections.len()) {
+            while self.has_more
+                && let Some(number) = self.idle.pop_front()
+            {
                 self.send(number, now)?;
             }
             answered += self.turn(&mut ages)?;
@@ -103,7 +106,8 @@ impl Senders {
         let (mut pace, mut waiting) = (Pace::new(start, per_second), VecDeque::new());
         let mut now = start;
         while now < start + duration || !waiting.is_empty() {
-            ensure!(now < start + duration + TIMEOUT, "{per_second} sends a second are more than the server takes");
+            ensure!(now < start + duration + TIMEOUT, "{per_second} requests a second are more than the server takes");
+            ensure!(self.has_more, "there are not enough requests for {per_second} a second");
             if now < start + duration {
                 waiting.extend(std::iter::from_fn(|| pace.next(now)));
             }
@@ -133,11 +137,13 @@ impl Senders {
     }
 
     fn send(&mut self, number: usize, due: Duration) -> Result<()> {
-        let connection = &mut self.connections[number];
-        self.ids += 1;
         self.out.clear();
-        connection.template.append(&mut self.out, Stamp { number: connection.sent, due }, self.ids);
-        connection.sent += 1;
+        self.has_more = self.source.append(number, due, &mut self.out);
+        if !self.has_more {
+            self.idle.push_back(number);
+            return Ok(());
+        }
+        let connection = &mut self.connections[number];
         connection.due = due;
         connection.stream.write_all(&self.out).context("a request does not fit")
     }
@@ -151,7 +157,7 @@ impl Senders {
         for event in self.events.iter().filter(|event| event.token() != TICKER) {
             let Token(number) = event.token();
             let connection = &mut self.connections[number];
-            if connection.read(&mut self.buffer)? {
+            if connection.read(&mut self.buffer, S::GOOD_ANSWER)? {
                 ages.record(self.epoch.elapsed().saturating_sub(connection.due));
                 self.idle.push_back(number);
                 answered += 1;
@@ -163,14 +169,14 @@ impl Senders {
 
 impl Connection {
     /// Reads what there is, and says whether the answer is complete.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<bool> {
+    fn read(&mut self, buffer: &mut [u8], good: &[u8]) -> Result<bool> {
         loop {
             match self.stream.read(buffer) {
                 Ok(0) => bail!("the server closed a connection after {}", String::from_utf8_lossy(&self.answer)),
-                Ok(read) if self.answer.is_empty() && is_complete(&buffer[..read])? => return Ok(true),
+                Ok(read) if self.answer.is_empty() && is_complete(&buffer[..read], good)? => return Ok(true),
                 Ok(read) => {
                     self.answer.extend_from_slice(&buffer[..read]);
-                    if is_complete(&self.answer)? {
+                    if is_complete(&self.answer, good)? {
                         self.answer.clear();
                         return Ok(true);
                     }
@@ -183,10 +189,10 @@ impl Connection {
     }
 }
 
-/// Whether an answer is all there. One that is no 201 is an error.
-fn is_complete(answer: &[u8]) -> Result<bool> {
+/// Whether an answer is all there. One that does not begin as a good one is an error.
+fn is_complete(answer: &[u8], good: &[u8]) -> Result<bool> {
     let Some(length) = message_length(answer)? else { return Ok(false) };
-    ensure!(answer.starts_with(b"HTTP/1.1 201"), "a send was answered: {}", String::from_utf8_lossy(answer));
+    ensure!(answer.starts_with(good), "a request was answered: {}", String::from_utf8_lossy(answer));
     ensure!(answer.len() <= length, "more than one answer to a request");
     Ok(answer.len() == length)
 }
@@ -202,30 +208,18 @@ pub(crate) fn message_length(bytes: &[u8]) -> Result<Option<usize>> {
     Ok(Some(head + 4 + length))
 }
 
-fn request(pair: &Pair) -> Result<Vec<u8>> {
-    let (doctor, patient, token) = (&pair.doctor, &pair.patient, pair.token(ParticipantKind::User)?);
-    let body = format!(
-        r#"{{"location_id":"{LOCATION}","sender_user_id":"{doctor}","receiver_contact_id":"{patient}","content":"{}{WORDS}","client_message_id":"{ID_PLACE}"}}"#,
-        stamp::PLACE
-    );
-    let length = body.len();
-    Ok(format!(
-        "POST /chat/send HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .into_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const CREATED: &[u8] = b"HTTP/1.1 201";
+
     #[test]
     fn response_is_complete_with_last_byte() {
         let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 3\r\n\r\nabc";
-        assert!(is_complete(answer).unwrap());
-        assert!((0..answer.len()).all(|length| !is_complete(&answer[..length]).unwrap()));
-        assert!(is_complete(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n").is_err());
-        assert!(is_complete(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+        assert!(is_complete(answer, CREATED).unwrap());
+        assert!((0..answer.len()).all(|length| !is_complete(&answer[..length], CREATED).unwrap()));
+        assert!(is_complete(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", CREATED).is_err());
+        assert!(is_complete(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n", CREATED).is_err());
     }
 }
