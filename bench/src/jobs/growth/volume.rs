@@ -169,7 +169,7 @@ fn turn(
     read(long.iter().map(|target| target.history(None)).collect::<Result<_>>()?, "seq", newest)?;
     read(any_depth(url)?, "seq", deep)?;
     let users = busiest_users(&databases.targets, INBOXES);
-    let (first, further) = inboxes(&service, &users)?;
+    let InboxPages { first, further } = inboxes(&service, &users)?;
     read(first, "unread_count", inbox)?;
     read(further, "unread_count", deep_inbox)?;
     mark(&service, url, duration, marks)
@@ -182,9 +182,16 @@ fn any_depth(url: &str) -> Result<Vec<Vec<u8>>> {
     (0..DEPTHS).map(|_| longest.history(Some(random.random_range(51..=longest.last_seq)))).collect()
 }
 
-/// First pages, and whole pages behind them.
-fn inboxes(service: &Service<'_>, users: &[Side<'_>]) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
-    let (mut first, mut further) = (Vec::new(), Vec::new());
+/// Requests for whole pages of inboxes.
+#[derive(Default)]
+struct InboxPages {
+    first: Vec<Vec<u8>>,
+    /// Those behind the first one.
+    further: Vec<Vec<u8>>,
+}
+
+fn inboxes(service: &Service<'_>, users: &[Side<'_>]) -> Result<InboxPages> {
+    let mut all = InboxPages::default();
     for user in users {
         let mut request = inbox(user, None)?;
         let mut page = answer(service.server.address, &request)?;
@@ -199,11 +206,11 @@ fn inboxes(service: &Service<'_>, users: &[Side<'_>]) -> Result<(Vec<Vec<u8>>, V
         // The last page may be short.
         pages.pop();
         let mut pages = pages.into_iter();
-        first.extend(pages.next());
-        further.extend(pages);
+        all.first.extend(pages.next());
+        all.further.extend(pages);
     }
-    ensure!(!further.is_empty(), "no inbox has three pages; at least 100,000 conversations are needed");
-    Ok((first, further))
+    ensure!(!all.further.is_empty(), "no inbox has three pages; at least 100,000 conversations are needed");
+    Ok(all)
 }
 
 /// Contacts mark the newest message of their conversations, which earlier sends of this turn left unread.
