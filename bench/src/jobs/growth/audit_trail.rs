@@ -34,8 +34,13 @@ pub(super) fn run(
     seed(&url, growth.audit_rows)?;
     let [mut without, mut with]: [[Figures; 2]; 2] = Default::default();
     for round in 1..=options.rounds {
-        turn(options, backends, databases, &databases.empty, &mut without)?;
-        turn(options, backends, databases, &url, &mut with)?;
+        let mut turns = [(&databases.empty, &mut without), (&url, &mut with)];
+        if round % 2 == 0 {
+            turns.reverse();
+        }
+        for (url, figures) in turns {
+            turn(options, backends, databases, url, figures)?;
+        }
         eprintln!("  growth, round {round}: audit trail");
     }
     let sizes = ask_database(

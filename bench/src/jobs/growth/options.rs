@@ -71,11 +71,17 @@ impl GrowthOptions {
     fn within(&self, room: u64) -> Result<Self> {
         let mut fitting = self.clone();
         let for_audit = if self.wants(Part::Audit) { self.audit_rows * BYTES_PER_AUDIT_ROW } else { 0 };
-        let wanted = self.messages * BYTES_PER_MESSAGE + for_audit;
+        // A kept database has taken its room already.
+        let is_filled = self.data_dir.as_ref().is_some_and(|folder| folder.join("postgres").exists());
+        let for_messages = if is_filled { 0 } else { self.messages * BYTES_PER_MESSAGE };
+        let wanted = for_messages + for_audit;
         if wanted > room {
             let fit = |count: u64| u64::try_from(u128::from(count) * u128::from(room) / u128::from(wanted));
-            (fitting.messages, fitting.audit_rows) = (fit(self.messages)?, fit(self.audit_rows)?);
-            fitting.conversations = fitting.conversations.min(fitting.messages / 10);
+            fitting.audit_rows = fit(self.audit_rows)?;
+            if !is_filled {
+                fitting.messages = fit(self.messages)?;
+                fitting.conversations = fitting.conversations.min(fitting.messages / 10);
+            }
             eprintln!("  growth: the disk holds {} messages and {} audit rows", fitting.messages, fitting.audit_rows);
         }
         ensure!(fitting.conversations >= 1_000, "growth needs 1000 conversations with ten messages each");
@@ -117,6 +123,16 @@ mod tests {
         assert!(fitting.messages > 600_000 && fitting.audit_rows > 1_200_000, "{fitting:?}");
         assert_eq!(fitting.targets as u64, fitting.conversations, "no more than there are");
         assert!(options().within(GIB / 1_000).is_err());
+    }
+
+    #[test]
+    fn kept_database_needs_no_room() {
+        let folder = std::env::temp_dir().join(format!("bench-growth-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("postgres")).unwrap();
+        let kept = GrowthOptions { data_dir: Some(folder.clone()), ..options() };
+        let fitting = kept.within(40 * GIB).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        assert_eq!((fitting.messages, fitting.audit_rows), (50_000_000, 100_000_000));
     }
 
     #[test]

@@ -40,8 +40,13 @@ pub(super) fn run(
     ask_database(&revoked, &seed(growth.revocations))?;
     let [mut without, mut with] = [Services::default(), Services::default()];
     for round in 1..=options.rounds {
-        turn(options, backends, databases, &databases.empty, &mut without)?;
-        turn(options, backends, databases, &revoked, &mut with)?;
+        let mut turns = [(&databases.empty, &mut without), (&revoked, &mut with)];
+        if round % 2 == 0 {
+            turns.reverse();
+        }
+        for (url, services) in turns {
+            turn(options, backends, databases, url, services)?;
+        }
         eprintln!("  growth, round {round}: revocations");
     }
     backends.drop_database(DATABASE)?;
