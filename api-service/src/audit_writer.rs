@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::model::deadline::{Deadline, StepError};
-use crate::store::{Store, StoreError};
+use crate::store::{AuditPosition, Store, StoreError};
 
 /// Read entries that may wait; further reads are answered with 503.
 const READ_QUEUE_CAPACITY: usize = 4_096;
@@ -66,7 +66,7 @@ pub struct AuditQueue {
 /// An entry whose request waits.
 struct PendingEntry {
     entry: AuditEntry,
-    reply: oneshot::Sender<Result<(), StoreError>>,
+    reply: oneshot::Sender<Result<AuditPosition, StoreError>>,
 }
 
 /// Creates the queues. `refusals` counts floods of denials; the store uses the same counters.
@@ -80,11 +80,12 @@ pub fn queue(refusals: Arc<DenialAggregator>) -> (AuditWriter, AuditQueue) {
 }
 
 impl AuditWriter {
-    /// Writes an entry durably. Earlier entries come first, so this may wait until `deadline`.
+    /// Writes an entry durably. Earlier entries come first, so this may wait until `deadline`. Returns a position that is
+    /// committed no earlier than the entry.
     ///
     /// # Errors
     /// [`AuditError`]: nothing may be returned to the caller.
-    pub async fn record(&self, entry: AuditEntry, deadline: Deadline) -> Result<(), AuditError> {
+    pub async fn record(&self, entry: AuditEntry, deadline: Deadline) -> Result<AuditPosition, AuditError> {
         let (reply, replied) = oneshot::channel();
         if self.reads.try_send(PendingEntry { entry, reply }).is_err() {
             metrics::counter!("ehr_chat_audit_queue_overflows_total", "queue" => "reads").increment(1);
@@ -218,7 +219,7 @@ async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<AuditE
         let _ = reply.send(written.as_ref().copied().map_err(StoreError::duplicate));
     }
     match written {
-        Ok(()) => metrics::counter!("ehr_chat_audit_entries_total").increment(batch.len() as u64),
+        Ok(_) => metrics::counter!("ehr_chat_audit_entries_total").increment(batch.len() as u64),
         Err(error) => {
             tracing::error!(%error, entries = batch.len(), "audit entries not written");
             batch.truncate(backlog_len);
@@ -227,7 +228,7 @@ async fn write(store: &Store, reads: Vec<PendingEntry>, backlog: &mut Vec<AuditE
     }
 }
 
-async fn attempt(store: &Store, batch: &[AuditEntry]) -> Result<(), StoreError> {
+async fn attempt(store: &Store, batch: &[AuditEntry]) -> Result<AuditPosition, StoreError> {
     let mut attempts = 1;
     loop {
         match store.record(batch).await {

@@ -8,7 +8,7 @@ use shared::kit::telemetry::exporter::MetricKind::{Counter, Gauge, Histogram};
 use shared::kit::telemetry::exporter::{LOG_LINES_DROPPED, MetricSpec, SERVICE_READY};
 
 use crate::state::AppState;
-use crate::store::REASONS;
+use crate::store::{Fallback, REASONS};
 
 /// Streams that gateways write.
 const STREAMS: &[&str] = &[RECEIPT_STREAM, AUDIT_STREAM, CONVERSATION_CHECK_STREAM];
@@ -163,6 +163,15 @@ pub const METRICS: &[MetricSpec] = &[
         .with_label("state", &["in_use", "idle", "waiting"]),
     MetricSpec::new(Gauge, "ehr_chat_database_waiting", "uses that wait for a connection of their class")
         .with_label("class", &["send", "write", "read", "background", "watch"]),
+    MetricSpec::new(Counter, "ehr_chat_replica_reads_total", "histories and inboxes that the replica answered"),
+    MetricSpec::new(Counter, "ehr_chat_replica_fallbacks_total", "those that the primary answered in its place")
+        .with_label("reason", Fallback::LABELS),
+    MetricSpec::new(
+        Histogram,
+        "ehr_chat_replica_wait_seconds",
+        "from the commit of a read's audit entry until the replica showed it",
+    ),
+    MetricSpec::new(Gauge, "ehr_chat_replica_in_use", "1 while reads may go to a replica"),
     MetricSpec::new(Gauge, "ehr_chat_clock_offset_seconds", "how far this machine's clock is ahead of the database's"),
     MetricSpec::new(
         Gauge,

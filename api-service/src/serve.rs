@@ -87,7 +87,9 @@ pub async fn run(
     }
     let token_keys = KeySetCache::open(&config.tokens, &shutdown).await?;
     let envelope_keys = config.encryption.content.as_ref().map(EnvelopeKeys::new).transpose()?;
-    let store = Store::new(&config.database, config.audit_key)?.with_envelope_keys(envelope_keys.map(Arc::new));
+    let store = Store::new(&config.database, config.audit_key)?
+        .with_replica(config.replica.as_ref())?
+        .with_envelope_keys(envelope_keys.map(Arc::new));
     let relay_keys = config.encryption.relay.as_ref().map(RelayKeys::new).unwrap_or_default();
     // Redis stays connected to the very end: the last published events must be confirmed too.
     let final_shutdown = shutdown.later_phase();
@@ -121,6 +123,14 @@ pub async fn run(
     let clock_offset = ClockOffset::default();
     shutdown.spawn_until("clock", monitors::clock::watch(store.for_class(Class::Watch), clock_offset.clone()));
     start("keys", Box::pin(monitors::master_keys::announce(store.clone(), instance, shutdown.clone())));
+
+    if config.replica.is_some() {
+        let (watched, ready) = (store.clone(), database.clone());
+        shutdown.spawn_until("read replica", async move {
+            ready.until_ready().await;
+            watched.watch_replica().await;
+        });
+    }
 
     if config.mode == Mode::Production {
         let (checked, known) = (store.clone(), revocation.clone());
@@ -156,7 +166,9 @@ pub async fn run(
         trusted_proxies,
         stopping,
     });
-    let affordable = file_descriptors::connection_budget(config.database.pool.total + RESERVED_DESCRIPTORS);
+    let replica_connections = config.replica.as_ref().map_or(0, |replica| replica.connections);
+    let database_connections = config.database.pool.total + replica_connections;
+    let affordable = file_descriptors::connection_budget(database_connections + RESERVED_DESCRIPTORS);
     let connections = file_descriptors::cap_setting("MAX_CONNECTIONS", config.listen.max_connections, affordable);
     let kept = BACKGROUND_TIMEOUT.min(config.listen.shutdown_timeout / 4);
     serve_public(

@@ -18,6 +18,7 @@ BAD_VALUES = [
     ("wsGateway.digest=sha256:12", "digest"),
     ("settings.JWT_SECRET=x", "JWT_SECRET is a secret"),
     ("apiService.settings.DATABASE_URL=x", "DATABASE_URL is a secret"),
+    ("apiService.settings.DATABASE_READ_URL=x", "DATABASE_READ_URL is a secret"),
     ("settings.TRUSTED_PROXIES=10.0.0.1", "the chart sets TRUSTED_PROXIES itself"),
     ("settings.not_a_setting=1", "not_a_setting"),
     ("host=https://chat.example", "host"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 /// Variables of the developer's shell that must not decide what a test runs against.
 const AMBIENT: &[&str] = &[
     "DATABASE_URL",
+    "DATABASE_READ_URL",
     "REDIS_URL",
     "GATEWAY_REDIS_URL",
     "JWT_SECRET",

@@ -22,7 +22,7 @@ use crate::audit::settings::{AUDIT_KEY, AuditKey, check_audit_key, read_audit_ke
 use crate::envelope::settings::{self as encryption, CONTENT_KEYS, EncryptionConfig};
 use crate::limits::rate_limit::RateLimitConfig;
 use crate::outbox::settings::{self as outbox_settings, EventLogConfig};
-use crate::store::settings::{DatabaseConfig, read_database};
+use crate::store::settings::{DatabaseConfig, ReplicaConfig, read_database, read_replica};
 pub use commands::{admin, audit, export, keys, max_lifetime, migrate, revoke, secret, verify};
 pub use listen::ListenConfig;
 
@@ -42,6 +42,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// PostgreSQL.
     pub database: DatabaseConfig,
+    /// A replica of it that answers reads.
+    pub replica: Option<ReplicaConfig>,
     /// Redis.
     pub redis: RedisLink,
     /// Keys of content at rest and in Redis.
@@ -93,6 +95,7 @@ pub fn serve(env: Env) -> Result<Config, ConfigError> {
 
 fn read_all(env: &mut Env) -> Option<Config> {
     let database = read_database(env);
+    let replica = read_replica(env, database.as_ref());
     let redis = RedisLink::read(env);
     let encryption = encryption::read(env);
     let mode: Option<Mode> = env.read(&MODE);
@@ -126,6 +129,7 @@ fn read_all(env: &mut Env) -> Option<Config> {
         listen: listen?,
         trusted_proxies: trusted_proxies?,
         database: database?,
+        replica: replica?,
         redis: redis?,
         encryption: encryption?,
         tokens: mode.and(tokens)?,

@@ -1,11 +1,11 @@
 //! Reads the history of a conversation, page by page.
 
-use futures_util::future::join;
 use serde::Serialize;
 use shared::contract::audit::Action;
 use shared::contract::ids::ConversationId;
 use shared::contract::participant::Conversation;
 
+use super::audited_read::audited_read;
 use super::error::DomainError;
 use crate::audit_writer::AuditWriter;
 use crate::model::message::Message;
@@ -34,20 +34,17 @@ pub struct Page {
 /// [`DomainError`]
 pub async fn history(
     origin: &RequestOrigin,
-    (store, audit_writer): (&Store, &AuditWriter),
+    services: (&Store, &AuditWriter),
     conversation: &Conversation,
     position: PagePosition,
     limit: u16,
 ) -> Result<Page, DomainError> {
     origin.principal.check_can_view(conversation)?;
     let limit = usize::from(limit);
-    // One extra row shows whether there are more.
-    let read = store.history(conversation, position, limit + 1);
     let entry = origin.entry(Action::HistoryRead, 200).in_conversation(conversation, None);
-    // Both run to their end even if one fails: a dropped query would cost its connection.
-    let (read, recorded) = join(origin.deadline.limit(read), audit_writer.record(entry, origin.deadline)).await;
-    recorded?;
-    let mut messages = read?;
+    // One extra row shows whether there are more.
+    let read = |store: Store| async move { store.history(conversation, position, limit + 1).await };
+    let mut messages = audited_read(origin, services, entry, read).await?;
     let fitting = page::fitting(messages.iter().map(|message| &message.new.content), limit);
     let has_more = messages.len() > fitting;
     messages.truncate(fitting);

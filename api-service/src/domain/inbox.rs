@@ -1,12 +1,12 @@
 //! Reads the inbox of one participant, newest activity first.
 
-use futures_util::future::join;
 use serde::{Serialize, Serializer};
 use shared::contract::audit::Action;
 use shared::contract::error_code::ProblemCode;
 use shared::contract::ids::LocationId;
 use shared::contract::participant::Participant;
 
+use super::audited_read::audited_read;
 use super::error::DomainError;
 use crate::audit_writer::AuditWriter;
 use crate::model::inbox::{InboxCursor, InboxRow};
@@ -35,7 +35,7 @@ fn optional_display<S: Serializer>(cursor: &Option<InboxCursor>, serializer: S) 
 /// [`DomainError`]
 pub async fn inbox(
     origin: &RequestOrigin,
-    (store, audit_writer): (&Store, &AuditWriter),
+    services: (&Store, &AuditWriter),
     location: &LocationId,
     whose: Option<Participant>,
     cursor: Option<InboxCursor>,
@@ -53,12 +53,10 @@ pub async fn inbox(
     };
     principal.check_acts_as(location, &viewer)?;
     let limit = usize::from(limit);
-    let read = store.inbox(location, &viewer, cursor, limit + 1);
-    let entry = origin.entry(Action::InboxRead, 200).about_participant(location, &viewer);
-    // Both run to their end even if one fails: a dropped query would cost its connection.
-    let (read, recorded) = join(origin.deadline.limit(read), audit_writer.record(entry, origin.deadline)).await;
-    recorded?;
-    let mut conversations = read?;
+    let viewer = &viewer;
+    let entry = origin.entry(Action::InboxRead, 200).about_participant(location, viewer);
+    let read = |store: Store| async move { store.inbox(location, viewer, cursor, limit + 1).await };
+    let mut conversations = audited_read(origin, services, entry, read).await?;
     let fitting = page::fitting(conversations.iter().map(|row| &row.last_message.new.content), limit);
     let more = conversations.len() > fitting;
     conversations.truncate(fitting);

@@ -354,7 +354,7 @@ impl Store {
         });
         let limit = i64::try_from(limit).map_err(StoreError::internal)?;
         let max_bytes = i64::try_from(MAX_PAGE_BYTES).map_err(StoreError::internal)?;
-        self.with_connection(async |client| {
+        self.with_read_connection(async |client| {
             let statement = client.prepare_cached(query).await?;
             let rows = client
                 .query(

@@ -5,6 +5,7 @@
 //! - [`keys`]: data keys and the jobs that change them
 //! - [`outbox`]: the queue of events that Redis may lack
 //! - [`pool`]: connections per class of work, and their sessions
+//! - [`replica`]: reads from a replica
 //! - [`admin`]: migrations, grants, and the check of the schema
 //!
 //! Every use ends within the deadline of its [`Class`]: a database that hangs causes errors, never stuck requests.
@@ -21,6 +22,7 @@ mod marks;
 mod messages;
 mod outbox;
 mod pool;
+mod replica;
 mod revocations;
 mod row_locks;
 mod sends;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 pub use admin::migrate::migrate;
 pub use audit::message_reader::UnsentMessage;
+pub use audit::position::AuditPosition;
 pub use audit::reader::{AuditReader, Filter, RowCursor, Snapshot, StoredRow};
 use deadpool_postgres::Object;
 pub use error::StoreError;
@@ -47,6 +50,7 @@ pub use pool::PoolState;
 #[cfg(test)]
 pub(crate) use pool::WAIT_TIMEOUT;
 pub use pool::class::Class;
+pub(crate) use replica::Fallback;
 pub use revocations::{Position, RevocationPage};
 pub use sends::BatchResult;
 
@@ -58,11 +62,12 @@ use tokio::sync::Notify;
 use crate::audit::key::AuditKey;
 use crate::detached_request::caller_disconnected;
 use crate::envelope::EnvelopeKeys;
-use crate::store::settings::DatabaseConfig;
+use crate::store::settings::{DatabaseConfig, ReplicaConfig};
 use audit::chains::Chains;
 use pool::Pools;
 use pool::connect::Connector;
 use pool::server_identity::ServerIdentity;
+use replica::Replica;
 use sends::KnownConversations;
 
 /// The database, used by one [`Class`] of work. Clones share its connections.
@@ -80,6 +85,9 @@ pub struct Store {
     failures: Arc<Notify>,
     /// Whether commits wait for a synchronous standby that is away, so that another one would only wait with them.
     commits_blocked: Arc<AtomicBool>,
+    replica: Option<Arc<Replica>>,
+    /// What a replica must show before it may answer a read.
+    read_after: Option<AuditPosition>,
 }
 
 impl Store {
@@ -88,7 +96,7 @@ impl Store {
     /// # Errors
     /// When the URL is invalid, or needs TLS without any certificate authority.
     pub fn new(config: &DatabaseConfig, audit: AuditKey) -> Result<Self, StoreError> {
-        let (postgres, connector) = Connector::new(config)?;
+        let (postgres, connector) = Connector::new(&config.url, config.ca.as_ref())?;
         let server: Arc<ServerIdentity> = Arc::default();
         let pools = Arc::new(Pools::new(&postgres, &connector, &config.pool, &server)?);
         Ok(Self {
@@ -100,6 +108,8 @@ impl Store {
             refusals: Arc::default(),
             failures: Arc::default(),
             commits_blocked: Arc::default(),
+            replica: None,
+            read_after: None,
         })
     }
 
@@ -107,6 +117,35 @@ impl Store {
     #[must_use]
     pub fn with_envelope_keys(self, envelope_keys: Option<Arc<EnvelopeKeys>>) -> Self {
         Self { envelope_keys, ..self }
+    }
+
+    /// With a replica, if one is configured. It is used once [`Store::watch_replica`] runs.
+    ///
+    /// # Errors
+    /// As [`Store::new`].
+    pub fn with_replica(self, config: Option<&ReplicaConfig>) -> Result<Self, StoreError> {
+        let replica = config.map(|config| Replica::new(config, self.pools.server().clone())).transpose()?;
+        Ok(Self { replica: replica.map(Arc::new), ..self })
+    }
+
+    /// Checks the replica again and again; never returns.
+    pub async fn watch_replica(&self) {
+        match &self.replica {
+            Some(replica) => replica.watch().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether a replica may answer reads now. Then write the audit entry of a read first, and read with [`Store::after`].
+    #[must_use]
+    pub fn admits_replica_read(&self) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.admit())
+    }
+
+    /// The same database, for a read whose audit entry is at this position: a replica may answer if it shows this entry.
+    #[must_use]
+    pub fn after(&self, position: AuditPosition) -> Self {
+        Self { read_after: Some(position), ..self.clone() }
     }
 
     /// The counters of marks without effect. The audit writer writes the counts.
@@ -175,6 +214,21 @@ impl Store {
         self.commits_blocked.store(is_blocked, Ordering::Relaxed);
     }
 
+    /// Runs `work`, which only reads, on the replica if it may answer, and otherwise as [`Self::with_connection`] does. `work` may
+    /// run twice.
+    async fn with_read_connection<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Object) -> Result<T, StoreError> + Copy,
+    ) -> Result<T, StoreError> {
+        if let (Some(replica), Some(position)) = (&self.replica, self.read_after) {
+            let _span = trace::child_span("postgresql replica");
+            if let Some(done) = replica.read(position, work).await? {
+                return Ok(done);
+            }
+        }
+        self.with_connection(work).await
+    }
+
     /// Runs `work` with a connection of this class. On timeout the connection is closed, because a statement may still run on it.
     /// If the caller disconnects before a connection is free, nothing is run.
     async fn with_connection<T>(
@@ -192,19 +246,13 @@ impl Store {
                 object = self.pools.get(self.class) => object?,
                 () = caller_disconnected() => return Err(StoreError::Abandoned),
             };
-            let mut client = ConnectionGuard(Some(object));
-            let done = match &mut client.0 {
-                Some(object) => work(object).await,
-                None => Err(StoreError::internal("no connection")),
-            };
+            let mut connection = ConnectionGuard::new(object);
+            let done = work(connection.client()?).await;
             if done.as_ref().is_err_and(StoreError::is_read_only_server) {
                 server.demoted();
                 return done;
             }
-            // From here on the connection is idle.
-            if let Some(object) = client.0.take() {
-                drop(object);
-            }
+            connection.release();
             done
         })
         .await;
@@ -226,6 +274,21 @@ impl Store {
 
 /// Closes the connection when its use is cut off, instead of returning it to the pool.
 struct ConnectionGuard(Option<Object>);
+
+impl ConnectionGuard {
+    fn new(object: Object) -> Self {
+        Self(Some(object))
+    }
+
+    fn client(&mut self) -> Result<&mut Object, StoreError> {
+        self.0.as_mut().ok_or_else(|| StoreError::internal("no connection"))
+    }
+
+    /// The connection is idle.
+    fn release(mut self) {
+        drop(self.0.take());
+    }
+}
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {

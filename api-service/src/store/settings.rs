@@ -34,6 +34,13 @@ pub(crate) const DATABASE_BACKGROUND_CONNECTIONS: Setting = Setting {
     help: "of these for the outbox and the gateways' streams, 2 or more; a quarter when it is not set",
 };
 
+pub(crate) const DATABASE_READ_URL: Setting = Setting {
+    name: "DATABASE_READ_URL",
+    default: Some(""),
+    help: "a streaming replica of DATABASE_URL's server that answers histories and inboxes as far as it is up to date; as many \
+           connections as reads have to the primary",
+};
+
 pub(crate) const DATABASE_SERVICE_ROLE: Setting = Setting {
     name: "DATABASE_SERVICE_ROLE",
     default: Some(""),
@@ -49,6 +56,17 @@ pub struct DatabaseConfig {
     pub ca: Option<CaFile>,
     /// Connections per class.
     pub pool: PoolSizes,
+}
+
+/// How to reach a replica.
+#[derive(Debug, Clone)]
+pub struct ReplicaConfig {
+    /// The URL; it may contain a password.
+    pub url: Secret,
+    /// CA bundle that verifies the certificate, instead of the system's.
+    pub ca: Option<CaFile>,
+    /// Maximum connections.
+    pub connections: usize,
 }
 
 /// Maximum connections per class of work.
@@ -121,7 +139,7 @@ pub(crate) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
     let write = env.read_optional::<usize>(&DATABASE_WRITE_CONNECTIONS);
     let background = env.read_optional::<usize>(&DATABASE_BACKGROUND_CONNECTIONS);
     if let (Some(url), Some(ca)) = (&url, &ca) {
-        check_link(env, plaintext, url, ca.as_ref());
+        check_link(env, plaintext, &DATABASE_URL, url, ca.as_ref());
     }
     let defaults = PoolSizes::from_total(total?);
     let pool = PoolSizes {
@@ -142,15 +160,28 @@ pub(crate) fn read_database(env: &mut Env) -> Option<DatabaseConfig> {
     Some(DatabaseConfig { url: url?, ca: ca?, pool: is_good.then_some(pool)? })
 }
 
-fn check_link(env: &mut Env, plaintext: PlaintextLinks, url: &Secret, ca: Option<&CaFile>) {
+/// Reads `DATABASE_READ_URL`; `Some(None)` when it is not set. `database` is what [`read_database`] returned.
+pub(crate) fn read_replica(env: &mut Env, database: Option<&DatabaseConfig>) -> Option<Option<ReplicaConfig>> {
+    let plaintext = PlaintextLinks::read(env);
+    let Some(url) = env.read_optional::<Secret>(&DATABASE_READ_URL)? else { return Some(None) };
+    if let Err(defect) = database_url::check(&url) {
+        env.add_error(&DATABASE_READ_URL, &defect);
+        return None;
+    }
+    let DatabaseConfig { ca, pool, .. } = database?;
+    check_link(env, plaintext, &DATABASE_READ_URL, &url, ca.as_ref());
+    Some(Some(ReplicaConfig { url, ca: ca.clone(), connections: pool.read() }))
+}
+
+fn check_link(env: &mut Env, plaintext: PlaintextLinks, setting: &Setting, url: &Secret, ca: Option<&CaFile>) {
     let Some(link) = database_url::link(url) else { return };
     match (link.mode, ca) {
         (SslMode::Disable, Some(_)) => {
-            env.add_error(&DATABASE_CA_FILE, "is of no use while DATABASE_URL has sslmode=disable");
+            env.add_error(&DATABASE_CA_FILE, &format!("is of no use while {} has sslmode=disable", setting.name));
         }
         // `prefer` gives an attacker in between the choice.
         (SslMode::Disable | SslMode::Prefer, None) if !link.is_local => {
-            plaintext.report(env, &DATABASE_URL, "add sslmode=verify-full");
+            plaintext.report(env, setting, "add sslmode=verify-full");
         }
         // A CA bundle makes TLS required.
         _ => {}
@@ -238,6 +269,46 @@ mod tests {
         ] {
             assert_eq!(link_errors(url, &[]), [""; 0], "{url}");
         }
+    }
+
+    fn read_with_replica(
+        variables: &'static [(&'static str, &'static str)],
+    ) -> (Option<Option<ReplicaConfig>>, Vec<String>) {
+        let mut env = Env::from_fn(move |name| match name {
+            "DATABASE_URL" => Some("postgres://localhost/chat".to_owned()),
+            name => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
+        });
+        let database = read_database(&mut env);
+        let replica = read_replica(&mut env, database.as_ref());
+        (replica, env.into_error().0)
+    }
+
+    #[test]
+    fn replica_is_off_by_default_and_gets_connections_of_reads() {
+        let (replica, errors) = read_with_replica(&[]);
+        assert!(matches!(replica, Some(None)) && errors.is_empty(), "{errors:?}");
+        let on = &[("DATABASE_READ_URL", "postgres://u@localhost/chat"), ("DATABASE_POOL_SIZE", "40")];
+        let (replica, errors) = read_with_replica(on);
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(replica.flatten().unwrap().connections, PoolSizes::from_total(40).read());
+    }
+
+    #[test]
+    fn replica_url_is_checked_like_that_of_primary() {
+        for (variables, named) in [
+            (&[("DATABASE_READ_URL", "mysql://hunter2@h/d")], "is not a URL of PostgreSQL"),
+            (&[("DATABASE_READ_URL", "postgres://u:hunter2@replica/chat")], "sslmode=verify-full"),
+            (
+                &[("DATABASE_READ_URL", "postgres://u:hunter2@localhost,replica/chat?sslmode=prefer")],
+                "sslmode=verify-full",
+            ),
+        ] {
+            let (_, errors) = read_with_replica(variables);
+            assert!(errors.len() == 1 && errors[0].starts_with("DATABASE_READ_URL: "), "{errors:?}");
+            assert!(errors[0].contains(named) && !errors[0].contains("hunter2"), "{errors:?}");
+        }
+        let private = &[("DATABASE_READ_URL", "postgres://u@replica/chat"), ("PLAINTEXT_LINKS", "private-network")];
+        assert!(read_with_replica(private).1.is_empty());
     }
 
     #[test]

@@ -36,7 +36,7 @@ helm.sh/chart: {{ $root.Chart.Name }}-{{ $root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 {{- range $name, $_ := index . 1 -}}
-{{- if has $name (list "AUDIT_KEY" "AUDIT_PREVIOUS_KEYS" "CONTENT_KEYS" "DATABASE_URL" "JWT_SECRET" "REDIS_URL" "RELAY_KEYS") -}}
+{{- if has $name (list "AUDIT_KEY" "AUDIT_PREVIOUS_KEYS" "CONTENT_KEYS" "DATABASE_READ_URL" "DATABASE_URL" "JWT_SECRET" "REDIS_URL" "RELAY_KEYS") -}}
 {{- fail (printf "settings: %s is a secret; put it into the Secret of the service" $name) -}}
 {{- end -}}
 {{- if has $name (list "ADMIN_ADDR" "DATABASE_CA_FILE" "LISTEN_ADDR" "PLAINTEXT_LINKS" "REDIS_CA_FILE" "TRUSTED_PROXIES") -}}

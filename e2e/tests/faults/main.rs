@@ -19,6 +19,7 @@ mod locks;
 mod postgres;
 mod postgres_standby;
 mod presence;
+mod read_replica;
 mod redis;
 mod relay_lease;
 mod restore;

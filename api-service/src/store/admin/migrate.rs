@@ -44,7 +44,7 @@ pub async fn migrate(
     last: Option<u32>,
     mut report: impl FnMut(&str),
 ) -> Result<Vec<String>, StoreError> {
-    let (postgres, connector) = Connector::new(config)?;
+    let (postgres, connector) = Connector::new(&config.url, config.ca.as_ref())?;
     let (mut client, connection) = connector.open_for_command(postgres, "api-service migrate").await?;
     client.execute("select pg_advisory_lock($1)", &[&ADVISORY_LOCK_KEY]).await?;
     set_lock_timeout(&client, LOCK_TIMEOUT).await?;

@@ -83,11 +83,13 @@ impl Lease {
         matches!(looked.await, Ok(Some(_)))
     }
 
-    /// The transaction was committed: the chain is returned with its new head.
-    pub(in crate::store) fn committed(mut self) {
-        if let (Some(chain), Some(end)) = (&mut self.chain, self.end.take()) {
+    /// The transaction was committed: the chain is returned with its new head. Returns this head, if rows were added.
+    pub(in crate::store) fn committed(mut self) -> Option<Head> {
+        let end = self.end.take();
+        if let (Some(chain), Some(end)) = (&mut self.chain, end) {
             chain.head = end;
         }
+        end
     }
 }
 

@@ -6,6 +6,7 @@
 pub(in crate::store) mod chains;
 mod lease;
 pub(in crate::store) mod message_reader;
+pub(in crate::store) mod position;
 pub(in crate::store) mod reader;
 mod rows;
 
@@ -17,16 +18,18 @@ use crate::audit::row::Row;
 use crate::store::{Store, StoreError};
 
 pub(in crate::store) use lease::Lease;
+use position::AuditPosition;
 pub(in crate::store) use rows::{APPEND, Micros, ROW_PARAMETERS, add_rows, move_end};
 
 impl Store {
-    /// Writes entries durably, all or none.
+    /// Writes entries durably, all or none. Returns the position of the last one.
     ///
     /// # Errors
-    /// [`StoreError`]
-    pub async fn record(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+    /// [`StoreError`]; [`StoreError::Internal`] also when there are none.
+    pub async fn record(&self, entries: &[AuditEntry]) -> Result<AuditPosition, StoreError> {
         self.with_connection(async |client| {
-            append(client, Lease::take(&self.chains, client).await?, entries.iter()).await
+            let written = append(client, Lease::take(&self.chains, client).await?, entries.iter()).await?;
+            written.ok_or_else(|| StoreError::internal("no entry of the audit trail to write"))
         })
         .await
     }
@@ -44,7 +47,8 @@ impl Store {
             let mut known =
                 rows.iter().map(|row| row.try_get(0)).collect::<Result<std::collections::HashSet<Uuid>, _>>()?;
             let new = entries.iter().filter(|entry| entry.event.is_none_or(|event| known.insert(event)));
-            append(client, Lease::take(&self.chains, client).await?, new).await
+            append(client, Lease::take(&self.chains, client).await?, new).await?;
+            Ok(())
         })
         .await
     }
@@ -55,18 +59,17 @@ impl Store {
     }
 }
 
-/// A transaction of a single statement.
+/// A transaction of a single statement. Returns the position of its last row.
 async fn append(
     client: &Object,
     mut lease: Lease,
     entries: impl Iterator<Item = &AuditEntry>,
-) -> Result<(), StoreError> {
+) -> Result<Option<AuditPosition>, StoreError> {
     let rows: Vec<Row> = entries.map(Row::from).collect();
     if rows.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let statement = client.prepare_cached(APPEND).await?;
     lease.append(client, &statement, &rows).await?;
-    lease.committed();
-    Ok(())
+    Ok(lease.committed().map(AuditPosition::from))
 }

@@ -87,7 +87,7 @@ impl AuditReader {
     /// # Errors
     /// [`StoreError`]
     pub async fn open(config: &DatabaseConfig) -> Result<Self, StoreError> {
-        let (postgres, connector) = Connector::new(config)?;
+        let (postgres, connector) = Connector::new(&config.url, config.ca.as_ref())?;
         let (client, driving) = connector.open_for_command(postgres, "api-service audit").await?;
         Ok(Self { client: ClientWrapper::new(client, driving) })
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
-use shared::kit::net::tls;
+use shared::kit::env::Secret;
+use shared::kit::net::tls::{self, CaFile};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
@@ -18,7 +19,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{hosts, session};
 use crate::store::pool::server_identity::ServerIdentity;
-use crate::store::settings::DatabaseConfig;
 use crate::store::{StoreError, database_url};
 
 /// Time limit for a command's connection, with its handshake.
@@ -39,18 +39,18 @@ pub(in crate::store) enum Connector {
 type Connected = Result<(Client, JoinHandle<()>), Error>;
 
 impl Connector {
-    /// From a URL.
+    /// From a URL, and the CA bundle that verifies the server instead of the system's.
     ///
     /// # Errors
     /// When it is no URL of PostgreSQL, or needs TLS without any certificate authority.
-    pub(in crate::store) fn new(config: &DatabaseConfig) -> Result<(Config, Self), StoreError> {
-        let mut postgres = database_url::parse(&config.url).map_err(StoreError::internal)?;
-        let wanted = match (postgres.get_ssl_mode(), &config.ca) {
+    pub(in crate::store) fn new(url: &Secret, ca: Option<&CaFile>) -> Result<(Config, Self), StoreError> {
+        let mut postgres = database_url::parse(url).map_err(StoreError::internal)?;
+        let wanted = match (postgres.get_ssl_mode(), ca) {
             (SslMode::Prefer, Some(_)) => SslMode::Require,
             (mode, _) => mode,
         };
         postgres.ssl_mode(wanted);
-        let tls = || Ok::<_, tls::CaError>(MakeRustlsConnect::new(tls::client_config(config.ca.as_ref())?));
+        let tls = || Ok::<_, tls::CaError>(MakeRustlsConnect::new(tls::client_config(ca)?));
         let connector = match wanted {
             SslMode::Disable => Self::Plain,
             // Without certificate authorities, `prefer` means no TLS: no server could prove its name.
@@ -104,7 +104,13 @@ impl Connector {
     }
 }
 
-/// Connects for a pool.
+impl Connect for Connector {
+    fn connect(&self, postgres: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
+        Box::pin(self.clone().open(postgres.clone()))
+    }
+}
+
+/// Connects for a pool, and identifies the server.
 pub(in crate::store) struct IdentifyingConnector {
     connector: Connector,
     server: Arc<ServerIdentity>,
@@ -156,12 +162,10 @@ fn is_doubtful_commit(notice: &DbError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::settings::PoolSizes;
-    use shared::kit::env::Secret;
 
     fn connector(url: &str) -> Result<(Config, Connector), StoreError> {
         let url: Result<Secret, _> = url.parse();
-        Connector::new(&DatabaseConfig { url: url.unwrap(), ca: None, pool: PoolSizes::default() })
+        Connector::new(&url.unwrap(), None)
     }
 
     #[test]

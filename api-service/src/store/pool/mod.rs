@@ -12,13 +12,15 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolBuilder, RecyclingMethod, Runtime, Timeouts,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Config;
 
 use crate::store::StoreError;
 use crate::store::settings::PoolSizes;
-use class::Class;
+use class::{Class, ClassLimits};
 use connect::Connector;
 use server_identity::ServerIdentity;
 
@@ -49,6 +51,42 @@ pub(in crate::store) struct Pools {
     server: Arc<ServerIdentity>,
 }
 
+/// What distinguishes a pool.
+pub(in crate::store) struct PoolSettings {
+    /// How the server names its sessions, after `api-service`.
+    pub(in crate::store) name: &'static str,
+    pub(in crate::store) limits: ClassLimits,
+    pub(in crate::store) size: usize,
+    /// Wait for a free connection.
+    pub(in crate::store) wait: Duration,
+    /// Wait for a new connection.
+    pub(in crate::store) connect: Duration,
+}
+
+/// A pool of connections to `postgres`.
+pub(in crate::store) fn builder(
+    mut postgres: Config,
+    connector: impl Connect + 'static,
+    settings: PoolSettings,
+) -> PoolBuilder {
+    let PoolSettings { name, limits, size, wait, connect } = settings;
+    let options = session::options(postgres.get_options(), limits);
+    postgres
+        .connect_timeout(connect)
+        .tcp_user_timeout(limits.deadline)
+        .application_name(format!("api-service {name}"))
+        .options(options);
+    let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    Pool::builder(Manager::from_connect(postgres, connector, config))
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .timeouts(Timeouts { wait: Some(wait), create: Some(connect), recycle: Some(connect) })
+        .post_create(Hook::sync_fn(|_, _| {
+            metrics::counter!("ehr_chat_database_connections_total").increment(1);
+            Ok(())
+        }))
+}
+
 impl Pools {
     pub(in crate::store) fn new(
         postgres: &Config,
@@ -57,31 +95,18 @@ impl Pools {
         server: &Arc<ServerIdentity>,
     ) -> Result<Self, StoreError> {
         let make = |class: Class| {
-            let mut postgres = postgres.clone();
-            let limits = class.limits();
-            let options = session::options(postgres.get_options(), limits);
-            postgres
-                .connect_timeout(CONNECT_TIMEOUT)
-                .tcp_user_timeout(limits.deadline)
-                .application_name(format!("api-service {}", class.name()))
-                .options(options);
             let known = server.clone();
-            Pool::builder(Manager::from_connect(
-                postgres,
+            builder(
+                postgres.clone(),
                 connector.clone().identifying(server.clone()),
-                ManagerConfig { recycling_method: RecyclingMethod::Fast },
-            ))
-            .max_size(class.size(sizes))
-            .runtime(Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: Some(WAIT_TIMEOUT),
-                create: Some(CONNECT_TIMEOUT),
-                recycle: Some(CONNECT_TIMEOUT),
-            })
-            .post_create(Hook::sync_fn(|_, _| {
-                metrics::counter!("ehr_chat_database_connections_total").increment(1);
-                Ok(())
-            }))
+                PoolSettings {
+                    name: class.name(),
+                    limits: class.limits(),
+                    size: class.size(sizes),
+                    wait: WAIT_TIMEOUT,
+                    connect: CONNECT_TIMEOUT,
+                },
+            )
             // An older connection leads to a server that has been replaced.
             .pre_recycle(Hook::sync_fn(move |_, metrics| match known.is_older(metrics.created) {
                 true => Err(HookError::message("the server is another one")),

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 /// Start time, cluster id, and timeline or standby.
 const IDENTITY_QUERY: &str = "select concat_ws(' ', pg_postmaster_start_time(), system_identifier,
-    case when pg_is_in_recovery() then 'standby' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end)
+    case when pg_is_in_recovery() then 'standby' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end), system_identifier
     from pg_control_system()";
 /// Fallback where the service may not read all of that.
 const START_TIME_QUERY: &str = "select pg_postmaster_start_time()::text";
@@ -32,6 +32,8 @@ pub(in crate::store) struct ServerIdentity {
 #[derive(Default)]
 struct KnownServer {
     identity: Option<String>,
+    /// Common to a primary and its replicas. `None` where the service may not read it.
+    cluster: Option<String>,
     since: Option<Instant>,
 }
 
@@ -67,23 +69,28 @@ impl ServerIdentity {
         }
     }
 
+    /// The system identifier of the server's cluster, if it is known.
+    pub(in crate::store) fn cluster(&self) -> Option<String> {
+        self.known.lock().cluster.clone()
+    }
+
     /// Identifies the server of a new connection.
     pub(in crate::store) async fn identify(&self, client: &Client) -> Result<(), Error> {
-        let identity = match query_text(client, IDENTITY_QUERY).await {
-            Err(error) if error.as_db_error().is_some() => query_text(client, START_TIME_QUERY).await?,
+        let [identity, cluster] = match query_texts(client, IDENTITY_QUERY).await {
+            Err(error) if error.as_db_error().is_some() => query_texts(client, START_TIME_QUERY).await?,
             done => done?,
         };
-        self.update(identity);
+        self.update(identity, cluster);
         Ok(())
     }
 
-    fn update(&self, identity: Option<String>) {
+    fn update(&self, identity: Option<String>, cluster: Option<String>) {
         let mut known = self.known.lock();
         if known.identity == identity {
             return;
         }
         let is_first = known.identity.is_none();
-        *known = KnownServer { identity, since: (!is_first).then(Instant::now) };
+        *known = KnownServer { identity, cluster, since: (!is_first).then(Instant::now) };
         if !is_first {
             self.generation.fetch_add(1, Ordering::AcqRel);
             tracing::warn!("PostgreSQL server changed, connections and audit chains are replaced");
@@ -91,12 +98,14 @@ impl ServerIdentity {
     }
 }
 
-async fn query_text(client: &Client, query: &str) -> Result<Option<String>, Error> {
+/// The first two columns of the first row, as far as there are so many.
+async fn query_texts(client: &Client, query: &str) -> Result<[Option<String>; 2], Error> {
     let answer = client.simple_query(query).await?;
-    Ok(answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
-    }))
+    });
+    Ok([0, 1].map(|column| row.filter(|row| column < row.len())?.get(column).map(str::to_owned)))
 }
 
 #[cfg(test)]
@@ -108,12 +117,12 @@ mod tests {
         let server = ServerIdentity::default();
         let first = Instant::now();
         for _ in 0..3 {
-            server.update(Some("started at noon".to_owned()));
+            server.update(Some("started at noon".to_owned()), Some("7".to_owned()));
         }
-        assert_eq!(server.generation(), 0);
+        assert_eq!((server.generation(), server.cluster()), (0, Some("7".to_owned())));
         assert!(!server.is_older(first));
-        server.update(Some("started at one".to_owned()));
-        assert_eq!(server.generation(), 1);
+        server.update(Some("started at one".to_owned()), None);
+        assert_eq!((server.generation(), server.cluster()), (1, None));
         assert!(server.is_older(first), "a connection from before leads to the server of before");
         assert!(!server.is_older(Instant::now()));
     }

@@ -3,13 +3,14 @@
 use super::{Env, Setting};
 
 /// What the names of our settings begin with, as far as no other program is likely to use it.
-const SETTING_PREFIXES: [&str; 21] = [
+const SETTING_PREFIXES: [&str; 22] = [
     "ALLOWED_ORIGIN",
     "AUDIT_KEY",
     "CONTENT_KEY",
     "DATABASE_BACKGROUND",
     "DATABASE_CA",
     "DATABASE_POOL",
+    "DATABASE_READ",
     "DATABASE_WRITE",
     "EVENT_LOG_",
     "HANDSHAKE",
@@ -38,6 +39,7 @@ pub const SINGLE_SERVICE_SETTINGS: &[&str] = &[
     "DATABASE_BACKGROUND_CONNECTIONS",
     "DATABASE_CA_FILE",
     "DATABASE_POOL_SIZE",
+    "DATABASE_READ_URL",
     "DATABASE_WRITE_CONNECTIONS",
     "EVENT_LOG_LENGTH",
     "HANDSHAKES_PER_PARTICIPANT_BURST",
