@@ -66,6 +66,7 @@ use crate::store::settings::{DatabaseConfig, ReplicaConfig};
 use audit::chains::Chains;
 use pool::Pools;
 use pool::connect::Connector;
+use pool::guard::ConnectionGuard;
 use pool::server_identity::ServerIdentity;
 use replica::Replica;
 use sends::KnownConversations;
@@ -269,32 +270,6 @@ impl Store {
             self.failures.notify_one();
         }
         done
-    }
-}
-
-/// Closes the connection when its use is cut off, instead of returning it to the pool.
-struct ConnectionGuard(Option<Object>);
-
-impl ConnectionGuard {
-    fn new(object: Object) -> Self {
-        Self(Some(object))
-    }
-
-    fn client(&mut self) -> Result<&mut Object, StoreError> {
-        self.0.as_mut().ok_or_else(|| StoreError::internal("no connection"))
-    }
-
-    /// The connection is idle.
-    fn release(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        if let Some(object) = self.0.take() {
-            drop(Object::take(object));
-        }
     }
 }
 

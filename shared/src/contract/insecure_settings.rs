@@ -7,8 +7,15 @@ use crate::contract::token::TokenConfig;
 use crate::kit::env::Env;
 
 /// Secrets of the API service. A gateway needs none of them, and an attacker on a gateway must not find them.
-const API_SERVICE_SECRETS: [&str; 6] =
-    ["AUDIT_KEY", "AUDIT_PREVIOUS_KEYS", "CONTENT_KEYS", "CONTENT_KEYS_COMMAND", "CONTENT_KEYS_FILE", "DATABASE_URL"];
+const API_SERVICE_SECRETS: [&str; 7] = [
+    "AUDIT_KEY",
+    "AUDIT_PREVIOUS_KEYS",
+    "CONTENT_KEYS",
+    "CONTENT_KEYS_COMMAND",
+    "CONTENT_KEYS_FILE",
+    "DATABASE_READ_URL",
+    "DATABASE_URL",
+];
 
 /// Warnings about settings of both services.
 #[must_use]

@@ -5,6 +5,7 @@
 
 pub(in crate::store) mod class;
 pub(in crate::store) mod connect;
+pub(in crate::store) mod guard;
 pub(in crate::store) mod hosts;
 pub(in crate::store) mod server_identity;
 mod session;

@@ -7,7 +7,8 @@ use tokio::time::{sleep, timeout};
 
 use super::Replica;
 use super::fallback::{Fallback, ReplicaError};
-use crate::store::{ConnectionGuard, StoreError};
+use crate::store::StoreError;
+use crate::store::pool::guard::ConnectionGuard;
 
 /// Between two checks while it is in use.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
