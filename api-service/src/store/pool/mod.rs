@@ -53,6 +53,7 @@ pub(in crate::store) struct Pools {
 }
 
 /// What distinguishes a pool.
+#[derive(Clone, Copy)]
 pub(in crate::store) struct PoolSettings {
     /// How the server names its sessions, after `api-service`.
     pub(in crate::store) name: &'static str,
