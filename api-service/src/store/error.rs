@@ -44,8 +44,8 @@ pub enum StoreError {
     Internal(#[source] Cause),
 }
 
-/// Whether a server was rejected because it accepts no writes (`target_session_attrs=read-write`).
-pub(in crate::store) fn is_read_only(error: &tokio_postgres::Error) -> bool {
+/// Whether a server was rejected because of `target_session_attrs`: it accepts no writes, or does where a replica is wanted.
+pub(in crate::store) fn is_access_mismatch(error: &tokio_postgres::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied && cause.raw_os_error().is_none())
 }
@@ -92,7 +92,7 @@ impl From<tokio_postgres::Error> for StoreError {
                     format!("{error}: {cause}; DATABASE_CA_FILE names the trusted authorities").into(),
                 );
             }
-            if is_read_only(&error) {
+            if is_access_mismatch(&error) {
                 return Self::Unavailable(
                     "no server of DATABASE_URL accepts writes: those that answer are standbys, or read-only".into(),
                 );

@@ -258,10 +258,10 @@ async fn other_servers_are_not_read() {
 
     // The primary is no replica.
     let it = Replicated::start(it.test_env, &env.primary_database_url).await;
-    it.api.until_said("database is not read only").await;
+    it.api.until_said("those that answer are primaries").await;
     it.send().await;
     it.read().await;
-    assert_eq!((it.metric(&fallbacks("unreachable")).await, it.metric(READS).await), (4.0, 0.0));
+    assert_eq!((it.metric(&fallbacks("wrong_server")).await, it.metric(READS).await), (4.0, 0.0));
     foreign.stop().unwrap();
     std::fs::remove_dir_all(data_dir).unwrap();
 }

@@ -4,6 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
@@ -11,7 +12,7 @@ use shared::kit::env::Secret;
 use shared::kit::net::tls::{self, CaFile};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{LoadBalanceHosts, SslMode};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Socket};
@@ -104,12 +105,6 @@ impl Connector {
     }
 }
 
-impl Connect for Connector {
-    fn connect(&self, postgres: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
-        Box::pin(self.clone().open(postgres.clone()))
-    }
-}
-
 /// Connects for a pool, and identifies the server.
 pub(in crate::store) struct IdentifyingConnector {
     connector: Connector,
@@ -124,6 +119,32 @@ impl Connect for IdentifyingConnector {
             self.server.identify(&client).await?;
             Ok((client, driving))
         })
+    }
+}
+
+/// Connects for the pool of the replicas, which are not identified: each connection may lead to another one.
+pub(in crate::store) struct ReplicaConnector {
+    connector: Connector,
+    /// Holds the replica that answered last.
+    servers: Arc<ServerIdentity>,
+    opened: AtomicUsize,
+}
+
+impl ReplicaConnector {
+    pub(in crate::store) fn new(connector: Connector) -> Self {
+        Self { connector, servers: Arc::default(), opened: AtomicUsize::new(0) }
+    }
+}
+
+impl Connect for ReplicaConnector {
+    fn connect(&self, postgres: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
+        if postgres.get_load_balance_hosts() == LoadBalanceHosts::Random {
+            // Evenly, which is better than at random.
+            let count = postgres.get_hosts().len().max(postgres.get_hostaddrs().len()).max(1);
+            let opened = self.opened.fetch_add(1, Ordering::Relaxed);
+            self.servers.preferred_host.store(opened % count, Ordering::Relaxed);
+        }
+        Box::pin(self.connector.clone().open(postgres.clone(), self.servers.clone()))
     }
 }
 
@@ -185,6 +206,18 @@ mod tests {
                 Err(error) => assert!(error.to_string().contains("authority"), "{error}"),
             }
         }
+    }
+
+    #[test]
+    fn connections_are_spread_over_replicas() {
+        let (postgres, connector) =
+            connector("postgres://127.0.0.1:1,127.0.0.1:2/d?load_balance_hosts=random").unwrap();
+        let replicas = ReplicaConnector::new(connector);
+        let first = [(); 3].map(|()| {
+            drop(replicas.connect(&postgres));
+            replicas.servers.preferred_host.load(Ordering::Relaxed)
+        });
+        assert_eq!(first, [0, 1, 0]);
     }
 
     #[test]

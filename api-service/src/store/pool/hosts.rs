@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep;
 use tokio_postgres::{Config, Error};
 
-use crate::store::error::is_read_only;
+use crate::store::error::is_access_mismatch;
 
 /// How long one server is asked alone. A healthy one answers within milliseconds.
 const HEAD_START: Duration = Duration::from_millis(500);
@@ -41,8 +41,8 @@ pub(super) async fn connect_any<T, F: Future<Output = Result<T, Error>>>(
                     preferred.store(place, Ordering::Relaxed);
                     return Ok(connected);
                 }
-                // That a server takes no writes says more than that another one is down.
-                Some((_, Err(error))) => failure = failure.filter(is_read_only).or(Some(error)),
+                // That a server is of the wrong kind says more than that another one is down.
+                Some((_, Err(error))) => failure = failure.filter(is_access_mismatch).or(Some(error)),
                 None => return match failure {
                     Some(error) => Err(error),
                     // The driver says what is wrong with the URL.

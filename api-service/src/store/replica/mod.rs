@@ -17,13 +17,13 @@ use tokio_postgres::config::TargetSessionAttrs;
 
 use super::audit::position::AuditPosition;
 use super::pool::class::ClassLimits;
-use super::pool::connect::Connector;
+use super::pool::connect::{Connector, ReplicaConnector};
 use super::pool::guard::ConnectionGuard;
 use super::pool::server_identity::ServerIdentity;
 use super::pool::{self, PoolSettings};
 use super::settings::ReplicaConfig;
 use crate::detached_request::caller_disconnected;
-use crate::store::StoreError;
+use crate::store::error::{StoreError, is_access_mismatch};
 use breaker::CircuitBreaker;
 pub(crate) use fallback::Fallback;
 use fallback::ReplicaError;
@@ -63,7 +63,9 @@ impl Replica {
             wait: MAX_WAIT,
             connect: CONNECT_TIMEOUT,
         };
-        let pool = pool::builder(postgres, connector, settings).build().map_err(StoreError::internal)?;
+        let pool = pool::builder(postgres, ReplicaConnector::new(connector), settings)
+            .build()
+            .map_err(StoreError::internal)?;
         Ok(Self { pool, breaker: CircuitBreaker::default(), primary })
     }
 
@@ -155,6 +157,9 @@ impl From<PoolError> for ReplicaError {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => Self::Busy,
+            PoolError::Backend(error) if is_access_mismatch(&error) => Self::WrongServer(
+                "no server of DATABASE_READ_URL is a replica: those that answer are primaries".to_owned(),
+            ),
             error => Self::Unreachable(error.into()),
         }
     }

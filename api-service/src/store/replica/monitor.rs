@@ -48,9 +48,7 @@ impl Replica {
         let mut connection = ConnectionGuard::new(self.pool.get().await?);
         let client = connection.client()?;
         if !in_recovery(client).await? {
-            return Err(ReplicaError::WrongServer(
-                "it is not in recovery: DATABASE_READ_URL names a primary".to_owned(),
-            ));
+            return Err(ReplicaError::WrongServer("it was promoted: DATABASE_READ_URL leads to a primary".to_owned()));
         }
         // Before it is used. The service may not be allowed to read it.
         if self.breaker.check().is_err()
