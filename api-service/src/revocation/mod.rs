@@ -1,9 +1,9 @@
 //! Revoked tokens. PostgreSQL is the source of truth. Every instance reads new revocations ten times per second
-//! ([`table_reader`]), and [`redis_copy`] keeps a complete copy in Redis for the gateways.
+//! ([`postgres_reader`]), and [`redis_copy`] keeps a complete copy in Redis for the gateways.
 
 mod history;
+mod postgres_reader;
 mod redis_copy;
-mod table_reader;
 
 use std::sync::Arc;
 use std::time::Duration;
