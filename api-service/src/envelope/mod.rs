@@ -77,14 +77,23 @@ pub struct DataKey {
     key: Key,
 }
 
+/// The key that seals for a location.
+#[derive(Clone)]
+struct ActiveKey {
+    key: Arc<DataKey>,
+    /// When the database last confirmed it.
+    since: Instant,
+    /// Which server that was.
+    server: u64,
+}
+
 /// Master keys, and a cache of unwrapped data keys.
 pub struct EnvelopeKeys {
     masters: HashMap<KeyId, Key>,
     fingerprints: HashMap<KeyId, String>,
     current: Option<KeyId>,
     by_id: Cache<DataKeyId, Arc<DataKey>>,
-    /// With the time at which the database last confirmed it.
-    active: Cache<LocationId, (Arc<DataKey>, Instant)>,
+    active: Cache<LocationId, ActiveKey>,
     /// Set once a data key has stated that all content is encrypted.
     complete: AtomicBool,
 }
@@ -232,15 +241,16 @@ impl EnvelopeKeys {
         self.by_id.get(&id)
     }
 
-    /// The data key that seals for a location, if it was confirmed recently.
-    pub fn active_key(&self, location: &LocationId) -> Option<Arc<DataKey>> {
-        let (key, since) = self.active.get(location)?;
-        (since.elapsed() < ACTIVE_KEY_TTL).then_some(key)
+    /// The data key that seals for a location, if this server confirmed it recently. `server` is its generation: another one may
+    /// lack the key, and what it sealed could never be read.
+    pub fn active_key(&self, location: &LocationId, server: u64) -> Option<Arc<DataKey>> {
+        let active = self.active.get(location)?;
+        (active.server == server && active.since.elapsed() < ACTIVE_KEY_TTL).then_some(active.key)
     }
 
-    /// Records which key seals for a location.
-    pub fn set_active_key(&self, location: &LocationId, key: Arc<DataKey>) {
-        self.active.insert(location.clone(), (key, Instant::now()));
+    /// Records which key seals for a location, as the server of this generation says.
+    pub fn set_active_key(&self, location: &LocationId, key: Arc<DataKey>, server: u64) {
+        self.active.insert(location.clone(), ActiveKey { key, since: Instant::now(), server });
     }
 }
 

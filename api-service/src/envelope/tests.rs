@@ -56,13 +56,14 @@ fn rewrapped_key_opens_without_old_master() {
 #[test]
 fn new_active_key_replaces_old_one() {
     let (envelope_keys, place) = (envelope_keys(&[("m1", 1)]), location("loc1"));
-    assert!(envelope_keys.active_key(&place).is_none());
+    assert!(envelope_keys.active_key(&place, 0).is_none());
     for _ in 0..2 {
         let key = envelope_keys.unwrap_key(&envelope_keys.generate(&place).unwrap()).unwrap();
-        envelope_keys.set_active_key(&place, key.clone());
-        assert_eq!(envelope_keys.active_key(&place).map(|active| active.id), Some(key.id));
+        envelope_keys.set_active_key(&place, key.clone(), 0);
+        assert_eq!(envelope_keys.active_key(&place, 0).map(|active| active.id), Some(key.id));
         assert!(Arc::ptr_eq(&envelope_keys.cached(key.id).unwrap(), &key), "unwrapped once");
     }
+    assert!(envelope_keys.active_key(&place, 1).is_none(), "another server may lack it");
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub(in crate::store) async fn opening_keys(
     Ok(opening)
 }
 
-/// The keys that seal for these locations. The first key of a location is created here, in a statement of its own, so that the
+/// The keys that seal for these locations. `server` is the generation of the server from before `client` was taken. The first key of a location is created here, in a statement of its own, so that the
 /// transaction of the batch need not.
 ///
 /// # Errors
@@ -115,6 +115,7 @@ pub(in crate::store) async fn sealing_keys<'a>(
     client: &impl GenericClient,
     envelope_keys: Option<&EnvelopeKeys>,
     locations: impl Iterator<Item = &'a LocationId>,
+    server: u64,
 ) -> Result<SealingKeys, StoreError> {
     let Some(envelope_keys) = envelope_keys else { return Ok(None) };
     if envelope_keys.current().is_none() {
@@ -127,13 +128,13 @@ pub(in crate::store) async fn sealing_keys<'a>(
         if keys.contains_key(location) || missing.contains(&location) {
             continue;
         }
-        match envelope_keys.active_key(location) {
+        match envelope_keys.active_key(location, server) {
             Some(key) => drop(keys.insert(location.clone(), key)),
             None => missing.push(location),
         }
     }
     if !missing.is_empty() {
-        keys.extend(active_keys(client, envelope_keys, &missing).await?);
+        keys.extend(active_keys(client, envelope_keys, &missing, server).await?);
         missing.retain(|location| !keys.contains_key(*location));
     }
     if !missing.is_empty() {
@@ -155,7 +156,7 @@ pub(in crate::store) async fn sealing_keys<'a>(
             missing.iter().map(|location| envelope_keys.generate(location)).collect::<Result<Vec<_>, _>>()?;
         insert(client, &new_keys).await?;
         // Another instance may have been faster: use the stored keys.
-        keys.extend(active_keys(client, envelope_keys, &missing).await?);
+        keys.extend(active_keys(client, envelope_keys, &missing, server).await?);
     }
     Ok(Some(keys))
 }
@@ -190,6 +191,7 @@ async fn active_keys(
     client: &impl GenericClient,
     envelope_keys: &EnvelopeKeys,
     locations: &[&LocationId],
+    server: u64,
 ) -> Result<Vec<(LocationId, Arc<DataKey>)>, StoreError> {
     let statement =
         client.prepare_cached(select!("where location_id = any($1::text[]) and retired_at is null")).await?;
@@ -200,7 +202,7 @@ async fn active_keys(
         let location: LocationId = row.try_get::<_, &str>("location_id")?.parse().map_err(StoreError::internal)?;
         match wrapped_key(row).and_then(|wrapped| Ok(envelope_keys.unwrap_key(&wrapped)?)) {
             Ok(key) => {
-                envelope_keys.set_active_key(&location, key.clone());
+                envelope_keys.set_active_key(&location, key.clone(), server);
                 keys.push((location, key));
             }
             Err(error) => {

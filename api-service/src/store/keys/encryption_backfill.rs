@@ -86,6 +86,7 @@ impl Store {
         encrypt: bool,
     ) -> Result<(Option<MessageId>, Vec<PlainMessage>), StoreError> {
         let envelope_keys = self.envelope_keys()?;
+        let server = self.pools.server().generation();
         self.with_connection(async |client| {
             let statement = client.prepare_cached(END).await?;
             let end: Option<MessageId> = match client.query_opt(&statement, &[&last, &(window - 1)]).await? {
@@ -99,7 +100,7 @@ impl Store {
             let plain = rows.iter().map(|row| messages::message(row, &opening)).collect::<Result<Vec<_>, _>>()?;
             if encrypt && !plain.is_empty() {
                 let locations = plain.iter().map(|message| message.new.conversation.location());
-                let sealing = data_keys::sealing_keys(client, Some(envelope_keys), locations).await?;
+                let sealing = data_keys::sealing_keys(client, Some(envelope_keys), locations, server).await?;
                 let sealing = sealing.ok_or(crate::envelope::EnvelopeError::NothingSeals)?;
                 let (keys, sealed) = messages::seal(&plain, &sealing)?;
                 let ids: Vec<_> = plain.iter().map(|message| message.id).collect();

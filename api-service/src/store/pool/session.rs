@@ -14,10 +14,10 @@ const SEARCH_PATH: &str = "-c search_path=public,pg_temp";
 const PLANNER: &str = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_indexscan=on -c plan_cache_mode=force_generic_plan -c jit=off";
 
 /// 201 means on disk. A statement sees what was committed before it. A row security policy causes an error instead of missing
-/// rows. Idle pool connections stay open.
+/// rows. Idle pool connections stay open. The server warns of a commit whose wait for a standby was cancelled.
 const CORRECTNESS: &str = "-c synchronous_commit=on -c default_transaction_read_only=off \
     -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off -c row_security=off \
-    -c idle_session_timeout=0 -c timezone=UTC";
+    -c idle_session_timeout=0 -c timezone=UTC -c client_min_messages=warning";
 
 /// The `options` of a pool connection, after those of the URL.
 pub(in crate::store) fn options(url_options: Option<&str>, limits: ClassLimits) -> String {

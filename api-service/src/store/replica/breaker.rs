@@ -15,6 +15,8 @@ use crate::store::audit::position::AuditPosition;
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 /// The bound of this delay.
 const MAX_BACKOFF: Duration = Duration::from_secs(8);
+/// How long a check asks for a position that a read did not find. The primary itself may have lost it in a failover.
+const LACKING_TTL: Duration = Duration::from_secs(30);
 /// Between two log lines about the same reason.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -30,7 +32,7 @@ struct BreakerState {
     /// Failures since the last read that succeeded.
     failures: u32,
     /// The newest position that a read did not find there.
-    lacking: Option<AuditPosition>,
+    lacking: Option<(AuditPosition, Instant)>,
     /// The reason that was logged last, and when.
     logged: Option<(Fallback, Instant)>,
     /// Whether the end of this outage is logged: only if its beginning was. A replica that fails often would fill the log.
@@ -59,8 +61,8 @@ impl CircuitBreaker {
     /// Opens it after a read. Reads that fail at the same time count as one failure.
     pub(super) fn open(&self, reason: Fallback, cause: &dyn Display, lacking: Option<AuditPosition>) {
         let mut state = self.state.lock();
-        if lacking.is_some() {
-            state.lacking = lacking;
+        if let Some(position) = lacking {
+            state.lacking = Some((position, Instant::now()));
         }
         if state.reason.is_none() {
             state.fail(reason, cause);
@@ -106,7 +108,8 @@ impl CircuitBreaker {
 
     /// The position that the replica must show before it is used again.
     pub(super) fn lacking(&self) -> Option<AuditPosition> {
-        self.state.lock().lacking
+        let lacking = self.state.lock().lacking;
+        lacking.filter(|(_, since)| since.elapsed() < LACKING_TTL).map(|(position, _)| position)
     }
 }
 

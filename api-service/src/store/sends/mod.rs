@@ -30,9 +30,10 @@ impl Store {
     /// may have failed during the commit, or the reply cannot be read. Then only a repeat with the same `client_message_id` shows
     /// the outcome.
     pub async fn send(&self, batch: &[SendRequest]) -> Result<BatchResult, StoreError> {
+        let server = self.pools.server().generation();
         self.with_connection(async |client| {
             let locations = batch.iter().map(|request| request.message.conversation.location());
-            let sealing = data_keys::sealing_keys(client, self.envelope_keys.as_deref(), locations).await?;
+            let sealing = data_keys::sealing_keys(client, self.envelope_keys.as_deref(), locations, server).await?;
             let mut lease = Lease::take(&self.chains, client).await?;
             let unknown = self.known_conversations.unknown(batch);
             let written = if unknown.is_empty() {
