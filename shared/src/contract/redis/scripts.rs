@@ -47,7 +47,9 @@ for i, log in ipairs(KEYS) do
         local held = {}
         for _, entry in ipairs(call('XREVRANGE', log, '+', '-', 'COUNT', ARGV[1])) do
             local fields = entry[2]
-            held[fields[4] .. (fields[6] ~= '' and 'h' .. fields[6] or 'b' .. fields[8])] = true
+            -- A foreign entry may lack fields.
+            local kind, header, body = fields[4] or '', fields[6] or '', fields[8] or ''
+            held[kind .. (header ~= '' and 'h' .. header or 'b' .. body)] = true
         end
         contents[log] = held
     end
