@@ -234,9 +234,9 @@ impl MasterWatch {
         }
     }
 
-    /// Waits until another server has taken the place of this one.
+    /// Waits until this server is lost, or another one has taken its place.
     pub async fn replaced(&mut self, server: &Server) {
-        let is_another = |node: &Option<Arc<Node>>| node.as_ref().is_some_and(|node| node.server != *server);
+        let is_another = |node: &Option<Arc<Node>>| node.as_ref().is_none_or(|node| node.server != *server);
         if self.0.wait_for(is_another).await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -55,7 +55,9 @@ impl FromStr for RedisUrl {
             "-cluster" => Config::from_url_clustered(&plain),
             "-sentinel" => {
                 check_sentinel_parameters(place)?;
-                Config::from_url_sentinel(&plain)
+                // The library takes a plus sign in a parameter for a space. Passwords in Base64 have plus signs.
+                let (server, parameters) = plain.split_once('?').unwrap_or((&plain, ""));
+                Config::from_url_sentinel(&format!("{server}?{}", parameters.replace('+', "%2B")))
             }
             _ => return Err(UNKNOWN_SCHEME),
         };
@@ -99,6 +101,17 @@ impl fmt::Debug for RedisUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plus_sign_in_sentinel_password_is_no_space() {
+        let url: RedisUrl =
+            "redis-sentinel://api:a+b==@a:1?sentinelServiceName=chat&sentinelUsername=u&sentinelPassword=c+d=="
+                .parse()
+                .unwrap();
+        assert_eq!(url.config().password.as_deref(), Some("a+b=="));
+        let ServerConfig::Sentinel { password, .. } = &url.config().server else { panic!("it names Sentinels") };
+        assert_eq!(password.as_deref(), Some("c+d=="));
+    }
 
     #[test]
     fn scheme_selects_cluster_and_tls() {

@@ -54,7 +54,7 @@ impl RedisNodes {
             match connected {
                 Ok(redis) => {
                     self.serve_from(&server, redis, &mut announced).await;
-                    monitor.poll();
+                    monitor.ask_again();
                 }
                 Err(error) => {
                     if let Some(times) = unusable.record(1) {

@@ -55,8 +55,12 @@ impl SentinelMonitor {
         self.announced.subscribe()
     }
 
-    /// Asks all connected Sentinels now.
-    pub(super) fn poll(&self) {
+    /// Forgets the answers and asks again: they may be from before the master was lost.
+    pub(super) fn ask_again(&self) {
+        let mut state = self.state.lock();
+        state.views.fill(None);
+        self.announced.send_replace(None);
+        drop(state);
         self.poll_requested.notify_waiters();
     }
 
