@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::alternating;
 use super::database::{Databases, EMPTY};
 use super::load::{Figures, Service, ratios};
 use super::options::GrowthOptions;
@@ -34,11 +35,8 @@ pub(super) fn run(
     seed(&url, growth.audit_rows)?;
     let [mut without, mut with]: [[Figures; 2]; 2] = Default::default();
     for round in 1..=options.rounds {
-        let mut turns = [(&databases.empty, &mut without), (&url, &mut with)];
-        if round % 2 == 0 {
-            turns.reverse();
-        }
-        for (url, figures) in turns {
+        let turns = [(&databases.empty, &mut without), (&url, &mut with)];
+        for (url, figures) in alternating(round, turns) {
             turn(options, backends, databases, url, figures)?;
         }
         eprintln!("  growth, round {round}: audit trail");

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use super::alternating;
 use super::database::{Databases, EMPTY};
 use super::load::{Figures, Service, ratios};
 use super::options::GrowthOptions;
@@ -40,11 +41,8 @@ pub(super) fn run(
     ask_database(&revoked, &seed(growth.revocations))?;
     let [mut without, mut with] = [Services::default(), Services::default()];
     for round in 1..=options.rounds {
-        let mut turns = [(&databases.empty, &mut without), (&revoked, &mut with)];
-        if round % 2 == 0 {
-            turns.reverse();
-        }
-        for (url, services) in turns {
+        let turns = [(&databases.empty, &mut without), (&revoked, &mut with)];
+        for (url, services) in alternating(round, turns) {
             turn(options, backends, databases, url, services)?;
         }
         eprintln!("  growth, round {round}: revocations");

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 use shared::contract::participant::ParticipantKind;
 
+use super::alternating;
 use super::database::Databases;
 use super::load::{Figures, Service, ratios};
 use super::options::GrowthOptions;
@@ -67,11 +68,8 @@ pub(super) fn run(
     for round in 1..=options.rounds {
         for (shared_buffers, sides) in &mut all {
             backends.restart_postgres(shared_buffers)?;
-            let mut turns = [(&databases.empty, &mut sides.empty), (&databases.full, &mut sides.full)];
-            if round % 2 == 0 {
-                turns.reverse();
-            }
-            for (url, figures) in turns {
+            let turns = [(&databases.empty, &mut sides.empty), (&databases.full, &mut sides.full)];
+            for (url, figures) in alternating(round, turns) {
                 turn(options.duration, backends, databases, url, figures)?;
             }
             let ratio = ratios(&sides.full[1].per_second, &sides.empty[1].per_second);
