@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fred::interfaces::{ClientLike, KeysInterface};
+use fred::interfaces::{ClientLike, KeysInterface, StreamsInterface};
 use fred::types::CustomCommand;
 use serde_json::Value;
+use shared::contract::event::publish_batch::PublishMode;
+use shared::contract::event::{OutgoingEvent, Recipient};
 use tokio::net::TcpSocket;
+use uuid::Uuid;
 
 use crate::support::{Client, Gateway, GatewayProcess, QUERY, RedisServer, TEST_TIMEOUT, channel, doctor, patient};
 
@@ -65,6 +68,29 @@ async fn cursor_of_empty_log_stays_valid_after_first_event() {
     assert_eq!(ready["resumed"], true);
     assert_eq!(client.frame().await["message"]["content"], "first");
     assert_eq!(client.frame().await["message"]["content"], "second");
+}
+
+/// After a crash the relay publishes again what may have been published.
+#[tokio::test]
+async fn repeated_event_is_appended_once_beside_foreign_entry() {
+    let redis = RedisServer::start();
+    let publisher = redis.publisher().await;
+    let log = channel().log_key();
+    let event = |text: &str| {
+        let recipient = Recipient { participant: "contact:pat456".parse().unwrap(), message_id: Uuid::now_v7() };
+        OutgoingEvent::message(&serde_json::json!({ "content": text }).to_string(), recipient, 0)
+    };
+    let [first, second, third] = ["first", "second", "third"].map(event);
+    let _: String = publisher.client.xadd(&log, false, None::<()>, "*", vec![("by", "hand")]).await.unwrap();
+    publisher.publish(&channel(), &[&first], PublishMode::Force).await;
+    // Those that the log holds, those that this call appends, and new ones.
+    let again = [&first, &second, &second, &third, &first];
+    let cursors = publisher.publish(&channel(), &again, PublishMode::Deduplicate).await;
+    let is_appended: Vec<bool> = cursors.iter().map(|cursor| !cursor.is_empty()).collect();
+    assert_eq!(is_appended, [false, true, false, true, false]);
+    assert_eq!(publisher.client.xlen::<usize, _>(&log).await.unwrap(), 4);
+    // One read of the newest entry for each event, and one of the whole log for a call.
+    assert_eq!(redis.calls("xrevrange").await, 1 + again.len() as u64 + 1);
 }
 
 #[tokio::test]

@@ -238,11 +238,18 @@ impl Publisher {
             seq: None,
             ..OutgoingEvent::message(&json, Recipient { participant: to.parse().unwrap(), message_id: id }, 0)
         };
-        let mut publication = PublishBatch::new(self.entries, 3_600_000);
-        publication.add(channel, &draft, PublishMode::Force, &self.relay_keys).unwrap();
-        let (logs, arguments) = publication.into_parts();
-        let cursors: Vec<String> = self.script.evalsha_with_reload(&self.client, logs, arguments).await.unwrap();
+        let cursors = self.publish(channel, &[&draft], PublishMode::Force).await;
         (id, cursors[0].parse().unwrap())
+    }
+
+    /// Publishes events in one call of the script. Returns the cursor of each, or nothing where the log held it already.
+    pub(crate) async fn publish(&self, channel: &Channel, events: &[&OutgoingEvent], mode: PublishMode) -> Vec<String> {
+        let mut publication = PublishBatch::new(self.entries, 3_600_000);
+        for event in events {
+            publication.add(channel, event, mode, &self.relay_keys).unwrap();
+        }
+        let (logs, arguments) = publication.into_parts();
+        self.script.evalsha_with_reload(&self.client, logs, arguments).await.unwrap()
     }
 
     /// The number of receipts so far.
