@@ -12,6 +12,7 @@ mod deadlines;
 mod descriptors;
 mod ending;
 mod failed_and_deferred;
+mod first_messages;
 mod fitness;
 mod gateways;
 mod inboxes;
