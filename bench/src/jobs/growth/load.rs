@@ -83,3 +83,11 @@ pub(crate) fn ratios(a: &Samples, b: &Samples) -> Samples {
     a.pairs(b).for_each(|(a, b)| ratios.push(a / b));
     ratios
 }
+
+/// Two turns, in the other order every second round: neither side is always measured on the machine that the other one left.
+pub(super) fn alternating<T>(round: usize, mut turns: [T; 2]) -> [T; 2] {
+    if round.is_multiple_of(2) {
+        turns.reverse();
+    }
+    turns
+}

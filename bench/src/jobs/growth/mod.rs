@@ -19,14 +19,6 @@ use database::Databases;
 pub(crate) use options::GrowthOptions;
 use options::Part;
 
-/// Two turns, in the other order every second round: neither side is always measured on the machine that the other one left.
-fn alternating<T>(round: usize, mut turns: [T; 2]) -> [T; 2] {
-    if round.is_multiple_of(2) {
-        turns.reverse();
-    }
-    turns
-}
-
 /// The tables that are wanted.
 pub(crate) fn run(options: &RunOptions, growth: &GrowthOptions) -> Result<Vec<Table>> {
     let folder = growth.data_dir.clone().unwrap_or_else(std::env::temp_dir);

@@ -2,9 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::alternating;
 use super::database::{Databases, EMPTY};
-use super::load::{Figures, Service, ratios};
+use super::load::{Figures, Service, alternating, ratios};
 use super::options::GrowthOptions;
 use super::targets::Target;
 use crate::backends::{Backends, ask_database};

@@ -6,9 +6,8 @@ use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 use shared::contract::participant::ParticipantKind;
 
-use super::alternating;
 use super::database::Databases;
-use super::load::{Figures, Service, ratios};
+use super::load::{Figures, Service, alternating, ratios};
 use super::options::GrowthOptions;
 use super::targets::{Target, busiest_users, inbox, text_field};
 use crate::backends::{Backends, ask_database};
