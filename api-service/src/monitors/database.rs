@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::commit_waits::CommitWaits;
 use crate::store::Store;
 
 /// Between two checks.
@@ -88,9 +89,10 @@ impl DatabaseMonitor {
         let mut log = StateLog { last: DatabaseState::Unknown, at: Instant::now() };
         let mut last_ready = Instant::now();
         let mut keys_checked = false;
+        let mut waits = CommitWaits::default();
         loop {
             let began = Instant::now();
-            let state = match check(&store, instance, keys_checked).await {
+            let state = match check(&store, instance, keys_checked, &mut waits).await {
                 Ok(()) => DatabaseState::Ready,
                 Err(CheckError::Keys(wrong)) if !self.was_ready() => {
                     let _ending_already = wrong_keys.try_send(wrong);
@@ -125,14 +127,15 @@ enum CheckError {
     Keys(ConfigError),
 }
 
-async fn check(store: &Store, instance: Uuid, keys_checked: bool) -> Result<(), CheckError> {
+async fn check(store: &Store, instance: Uuid, keys_checked: bool, waits: &mut CommitWaits) -> Result<(), CheckError> {
     let unreachable =
         |error: crate::store::StoreError| CheckError::State(DatabaseState::Unreachable(error.to_string()));
     let wrong = store.schema_problems().await.map_err(unreachable)?;
     if !wrong.is_empty() {
         return Err(CheckError::State(DatabaseState::Unfit(wrong.join("; "))));
     }
-    let (wait, standbys) = store.commit_wait().await.map_err(unreachable)?;
+    let (waiting, standbys) = store.waiting_commits().await.map_err(unreachable)?;
+    let wait = waits.update(&waiting, Instant::now());
     metrics::gauge!(COMMIT_WAIT_METRIC).set(wait.as_secs_f64());
     let is_blocked = wait >= MAX_COMMIT_WAIT;
     store.block_commits(is_blocked);

@@ -192,19 +192,21 @@ impl Store {
         self.pools.state()
     }
 
-    /// How long the oldest commit of this role has waited for a synchronous standby, and what `synchronous_standby_names` says.
+    /// The sessions of this role whose commit waits for a synchronous standby, each with the start of its statement in microseconds,
+    /// and what `synchronous_standby_names` says.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub(crate) async fn commit_wait(&self) -> Result<(Duration, String), StoreError> {
+    pub(crate) async fn waiting_commits(&self) -> Result<(Vec<(i32, i64)>, String), StoreError> {
         // A service sees the sessions of its own role only. Those whose client has gone wait on and count too.
-        const COMMIT_WAIT: &str = "select
-                coalesce(max(extract(epoch from clock_timestamp() - state_change)), 0)::float8,
+        const WAITING_COMMITS: &str = "select coalesce(array_agg(pid), '{}'),
+                coalesce(array_agg((extract(epoch from state_change) * 1000000)::bigint), '{}'),
                 current_setting('synchronous_standby_names')
             from pg_stat_activity where wait_event = 'SyncRep' and datname = current_database()";
         self.with_connection(async |client| {
-            let row = client.query_one(&client.prepare_cached(COMMIT_WAIT).await?, &[]).await?;
-            Ok((Duration::try_from_secs_f64(row.try_get(0)?).unwrap_or_default(), row.try_get(1)?))
+            let row = client.query_one(&client.prepare_cached(WAITING_COMMITS).await?, &[]).await?;
+            let (pids, starts): (Vec<i32>, Vec<i64>) = (row.try_get(0)?, row.try_get(1)?);
+            Ok((pids.into_iter().zip(starts).collect(), row.try_get(2)?))
         })
         .await
     }

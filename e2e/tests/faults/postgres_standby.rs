@@ -290,7 +290,7 @@ async fn commit_whose_wait_is_cancelled_is_not_acknowledged() {
     let (doctor, patient) = (place.user("doc").at_one_service(), place.contact("pat"));
     doctor.send_ok(&patient, "before").await;
     let owner = owner(&stack.env().primary_database_url).await;
-    // The service depends on the server's warning, whatever the server is configured to say. New sessions read this.
+    // The service depends on the server's warning. This setting would hide it.
     owner.batch_execute("alter system set client_min_messages = error").await.unwrap();
     owner.batch_execute("select pg_reload_conf()").await.unwrap();
     run(stack, PostgresCommand::StopStandby);
