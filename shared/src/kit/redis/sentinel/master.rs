@@ -1,5 +1,7 @@
 //! The server that the Sentinels name: connected only while it is the master.
 
+use std::time::Duration;
+
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike, EventInterface};
@@ -12,6 +14,9 @@ use super::replication::{Replication, SafeWrites};
 use crate::kit::redis::connection::{ClientOptions, ManagedClient};
 use crate::kit::redis::health::{connect_error, is_redis_reply};
 use crate::kit::redis::node::{HEARTBEAT_TIMEOUT, NODE_HEARTBEAT_INTERVAL, Node};
+
+/// How long a master may reject every question for its role. A single server counts as down after the same time.
+const MAX_REJECTING: Duration = Duration::from_secs(5);
 
 /// Why a server is not the master, or not any more.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,7 @@ pub(super) async fn connect(settings: &ClientOptions, server: &Server) -> Result
 /// Asks the master for its role several times per second, and when `suspected`, until it is lost. Reports each answer.
 pub(super) async fn watch(node: &Node, suspected: &Notify, on_verified: impl Fn()) -> MasterError {
     let mut safe_writes = SafeWrites::new(Instant::now());
+    let mut answered_at = Instant::now();
     let mut broken = node.client.error_rx();
     loop {
         // The client library would let a command wait that is given to a broken connection.
@@ -60,12 +66,13 @@ pub(super) async fn watch(node: &Node, suspected: &Notify, on_verified: impl Fn(
             Err(_) => return MasterError::Silent,
             Ok(Ok(Some(replication))) if !replication.is_master => return MasterError::Replica,
             Ok(Ok(Some(replication))) => {
+                answered_at = asked_at;
                 node.verify(safe_writes.record(asked_at, &replication));
                 on_verified();
             }
             Ok(Ok(None)) => return MasterError::Unclear,
-            // One that is busy with a script, say, proves nothing.
-            Ok(Err(error)) if is_redis_reply(&error) => {}
+            // One that is busy with a script, say, proves nothing. One that only rejects serves no command.
+            Ok(Err(error)) if is_redis_reply(&error) && answered_at.elapsed() < MAX_REJECTING => {}
             Ok(Err(error)) => return MasterError::NotConnected(connect_error(&error)),
         }
         tokio::select! {

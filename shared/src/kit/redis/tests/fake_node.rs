@@ -26,6 +26,7 @@ pub(super) struct FakeNode {
 #[derive(Default)]
 struct Replication {
     is_replica: bool,
+    is_busy: bool,
     /// Epoch, and port of the master.
     named: (u64, u16),
 }
@@ -71,6 +72,11 @@ impl FakeNode {
         self.replication.lock().is_replica = is_replica;
     }
 
+    /// As a server: rejects every question for its role, as while a script runs too long.
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        self.replication.lock().is_busy = is_busy;
+    }
+
     /// As a Sentinel: which server it names, after so many failovers.
     pub(super) fn name_master(&self, master: &Self, epoch: u64) {
         self.replication.lock().named = (epoch, master.port);
@@ -103,6 +109,7 @@ async fn answer(
         let answer = match words.as_slice() {
             ["HELLO", ..] => format!("%1\r\n{}:3\r\n", bulk("proto")),
             ["CLIENT", ..] => ":1\r\n".to_owned(),
+            ["INFO", "replication"] if replication.lock().is_busy => "-BUSY Redis is busy\r\n".to_owned(),
             ["INFO", "replication"] => {
                 let role = if replication.lock().is_replica { "slave" } else { "master" };
                 bulk(&format!("role:{role}\r\nmaster_repl_offset:0\r\n"))

@@ -91,3 +91,16 @@ async fn lost_connection_needs_a_sentinel() {
     servers.sentinels[0].freeze(false);
     until(async || get(&nodes, LOW).await.is_ok_and(|port| port == servers.first.port)).await;
 }
+
+#[tokio::test]
+async fn master_that_only_rejects_is_down_until_it_serves() {
+    let servers = Servers::start().await;
+    let nodes = servers.connect();
+    assert_eq!(get(&nodes, LOW).await.unwrap(), servers.first.port);
+    let rejecting_since = tokio::time::Instant::now();
+    servers.first.set_busy(true);
+    until(async || !nodes.is_up()).await;
+    assert!(rejecting_since.elapsed() >= Duration::from_secs(4), "a short script changes nothing");
+    servers.first.set_busy(false);
+    until(async || nodes.is_up() && get(&nodes, LOW).await.is_ok()).await;
+}
